@@ -1,0 +1,1 @@
+"""Measurements that back the README's figures; run from the root of the checkout."""

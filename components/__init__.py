@@ -1,0 +1,1 @@
+"""Kubeflow components: KFP types in, one step called, metrics out."""

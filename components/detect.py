@@ -1,0 +1,27 @@
+"""Component detect: CPU pool."""
+
+from kfp import dsl
+from kfp.dsl import Input, Metrics, Output
+
+from components.artifacts import Detection, Probe
+
+
+@dsl.component(base_image="pud", install_kfp_package=False)
+def detect(
+    infected_probe: Input[Probe],
+    probe: Input[Probe],
+    settings: dict,
+    detection: Output[Detection],
+    metrics: Output[Metrics],
+) -> None:
+    """Judge every training image; settings are those of pud.detection.DetectConfig."""
+    from pathlib import Path
+
+    from components.metrics import leave
+    from pud.config import from_mapping
+    from pud.detection import DetectConfig
+    from pud.steps.detect import detect_step
+
+    config = from_mapping(DetectConfig, settings)
+    probes = (Path(infected_probe.path), Path(probe.path))
+    leave(metrics, detect_step(*probes, config, detection=Path(detection.path)))

@@ -1,0 +1,51 @@
+"""Component evaluate: GPU pool; the only one that takes the ground truth, never cached."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from components.artifacts import Detection, GroundTruth, Report
+
+
+@dsl.component(base_image="pud", install_kfp_package=False)
+def evaluate(
+    stage: str,
+    model: Input[Model],
+    dataset: Input[Dataset],
+    ground_truth: Input[GroundTruth],
+    settings: dict,
+    tracking: dict,
+    job: str,
+    git_commit: str,
+    data_uri: str,
+    seed: int,
+    device: str,
+    report: Output[Report],
+    metrics: Output[Metrics],
+    detection: Input[Detection] = None,  # KFP does not import a type inside Optional
+    previous_report: Input[Report] = None,
+) -> None:
+    """Measure a model at a stage and extend the report; settings are those of pud.robustness.EvaluateConfig."""
+    from pathlib import Path
+
+    from components.metrics import leave
+    from components.tracking import tracking_of
+    from pud.config import from_mapping
+    from pud.robustness import EvaluateConfig
+    from pud.steps.evaluate import evaluate_step
+
+    values = evaluate_step(
+        stage,
+        Path(model.path),
+        Path(dataset.path),
+        Path(ground_truth.path),
+        from_mapping(EvaluateConfig, settings),
+        report=Path(report.path),
+        detection=Path(detection.path) if detection else None,
+        previous_report=Path(previous_report.path) if previous_report else None,
+        seed=seed,
+        device=device,
+        git_commit=git_commit,
+        data_uri=data_uri,
+        tracking=tracking_of(tracking, job),
+    )
+    leave(metrics, values)

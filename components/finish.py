@@ -1,0 +1,19 @@
+"""Component finish: the exit task, runs whatever happened and closes the tracking run."""
+
+from kfp import dsl
+from kfp.dsl import PipelineTaskFinalStatus
+
+
+@dsl.component(base_image="pud", install_kfp_package=False)
+def finish(tracking: dict, job: str, status: PipelineTaskFinalStatus) -> None:
+    """End the MLflow run of this pipeline run: FINISHED if everything succeeded, else FAILED."""
+    from components.tracking import tracking_of
+
+    where = tracking_of(tracking, job)
+    if where:
+        from pud.tracking import LOST, close
+
+        try:
+            close(where, "FINISHED" if status.state == "SUCCEEDED" else "FAILED")
+        except LOST as error:
+            print(f"pud: MLflow at {where.uri} is lost, its run stays open: {error}")

@@ -1,0 +1,31 @@
+"""Component poison: CPU pool."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Metrics, Output
+
+from components.artifacts import GroundTruth
+
+
+@dsl.component(base_image="pud", install_kfp_package=False)
+def poison(
+    data_uri: str,
+    data_digest: str,
+    trigger: str,
+    poison_rate: float,
+    target_label: int,
+    train_size: int,
+    seed: int,
+    dataset: Output[Dataset],
+    ground_truth: Output[GroundTruth],
+    metrics: Output[Metrics],
+) -> None:
+    """Plant a backdoor in the data set at data_uri; the ground truth is an artifact of its own."""
+    from pathlib import Path
+
+    from components.metrics import leave
+    from pud.poisoning import PoisonConfig
+    from pud.steps.poison import poison_step
+
+    config = PoisonConfig(trigger, poison_rate, target_label, train_size)
+    folders = {"dataset": Path(dataset.path), "ground_truth": Path(ground_truth.path)}
+    leave(metrics, poison_step(data_uri, data_digest, config, seed=seed, **folders))

@@ -1,0 +1,30 @@
+"""Component purify: GPU pool."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from components.artifacts import Detection
+
+
+@dsl.component(base_image="pud", install_kfp_package=False)
+def purify(
+    model: Input[Model],
+    dataset: Input[Dataset],
+    detection: Input[Detection],
+    settings: dict,
+    seed: int,
+    device: str,
+    purified: Output[Model],
+    metrics: Output[Metrics],
+) -> None:
+    """Run the next round on a model or state; settings are those of pud.purification.PurifyConfig."""
+    from pathlib import Path
+
+    from components.metrics import leave
+    from pud.config import from_mapping
+    from pud.purification import PurifyConfig
+    from pud.steps.purify import purify_step
+
+    config = from_mapping(PurifyConfig, settings)
+    inputs = (Path(model.path), Path(dataset.path), Path(detection.path))
+    leave(metrics, purify_step(*inputs, config, seed=seed, device=device, purified=Path(purified.path)))

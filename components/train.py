@@ -1,0 +1,25 @@
+"""Component train: GPU pool."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+
+@dsl.component(base_image="pud", install_kfp_package=False)
+def train(
+    dataset: Input[Dataset],
+    settings: dict,
+    seed: int,
+    device: str,
+    model: Output[Model],
+    metrics: Output[Metrics],
+) -> None:
+    """Train a model plainly; settings are those of pud.training.TrainConfig."""
+    from pathlib import Path
+
+    from components.metrics import leave
+    from pud.config import from_mapping
+    from pud.steps.train import train_step
+    from pud.training import TrainConfig
+
+    config = from_mapping(TrainConfig, settings)
+    leave(metrics, train_step(Path(dataset.path), config, seed=seed, device=device, model=Path(model.path)))

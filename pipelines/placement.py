@@ -1,0 +1,55 @@
+"""Where a task runs in the cluster: node pool, requests, retries, timeout, shared memory, identity."""
+
+from typing import Any
+
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+
+GPU_HOURS, CPU_HOURS = 6, 1
+USER_ID = 1000
+
+# Names that manifests/ documents; both are optional, so that a cluster without them still runs the pipeline.
+CONFIG_MAP, SECRET = "pud-tracking", "pud-tracking-credentials"
+CONFIG_KEYS = {"MLFLOW_TRACKING_URI": "MLFLOW_TRACKING_URI"}
+SECRET_KEYS = {
+    "MLFLOW_TRACKING_USERNAME": "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD": "MLFLOW_TRACKING_PASSWORD",
+}
+
+
+def on_cpu_pool(
+    task: PipelineTask, image: Any, node_selector: Any, tolerations: Any, *, cached: bool = True
+) -> PipelineTask:
+    """Place a task on the CPU node pool."""
+    task.set_cpu_request("1").set_cpu_limit("4").set_memory_request("4Gi").set_memory_limit("16Gi")
+    kubernetes.set_timeout(task, CPU_HOURS * 3600)
+    return _placed(task, image, node_selector, tolerations, cached)
+
+
+def on_gpu_pool(
+    task: PipelineTask,
+    image: Any,
+    node_selector: Any,
+    tolerations: Any,
+    accelerator: Any,
+    accelerator_count: Any,
+    *,
+    cached: bool = True,
+) -> PipelineTask:
+    """Place a task on the GPU node pool, with shared memory for data loading."""
+    task.set_cpu_request("2").set_cpu_limit("8").set_memory_request("8Gi").set_memory_limit("32Gi")
+    task.set_accelerator_type(accelerator).set_accelerator_limit(accelerator_count)
+    kubernetes.set_timeout(task, GPU_HOURS * 3600)
+    kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit="8Gi")
+    return _placed(task, image, node_selector, tolerations, cached)
+
+
+def _placed(task: PipelineTask, image: Any, node_selector: Any, tolerations: Any, cached: bool) -> PipelineTask:
+    task.set_container_image(image).set_caching_options(cached)
+    task.set_retry(3, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    kubernetes.add_node_selector_json(task, node_selector)
+    kubernetes.add_toleration_json(task, tolerations)
+    kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
+    kubernetes.use_config_map_as_env(task, CONFIG_MAP, CONFIG_KEYS, optional=True)
+    kubernetes.use_secret_as_env(task, SECRET, SECRET_KEYS, optional=True)
+    return task

@@ -1,0 +1,96 @@
+"""Models on disk: ``model.safetensors`` and a readable ``model.json``. Nothing is pickled."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pud.errors import InputError
+from pud.files import read_json, sha256, write_json
+from pud.models import ResNet, make_model
+
+FORMAT = "pud-model/1"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What ``model.json`` says: how to build the model, how it was trained, digests of what it was made from."""
+
+    architecture: str
+    input_shape: list[int]
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+    training: dict[str, Any]
+    made_from: dict[str, str]
+
+    def build(self, seed: int = 0) -> ResNet:
+        """Return a freshly initialised model of this kind."""
+        return make_model(self.architecture, self.input_shape, len(self.classes), self.mean, self.std, seed=seed)
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write the parameters and buffers of a model, contiguous and on the CPU."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read parameters and buffers into ``model``.
+
+    Raises:
+        InputError: the file is missing, corrupt, of another architecture, or holds numbers that are not finite.
+    """
+    try:
+        tensors = load_file(path)
+        unusable = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+        if not unusable:
+            model.load_state_dict(tensors)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: the folder is incomplete, make it again") from error
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{path} is corrupt or not of the architecture in model.json ({reason}): make it again"
+        ) from error
+    if unusable:
+        raise InputError(
+            f"{path}: weight {unusable[0]} holds NaN or infinity: this model cannot be used, train it again"
+        )
+
+
+def save_model(folder: Path, model: nn.Module, card: ModelCard) -> None:
+    """Write a model folder."""
+    save_weights(folder / "model.safetensors", model)
+    digest = sha256(folder / "model.safetensors")
+    write_json(folder / "model.json", {"format": FORMAT, "sha256": digest, **dataclasses.asdict(card)})
+
+
+def load_model(folder: Path, device: torch.device) -> tuple[ResNet, ModelCard]:
+    """Read a model folder; the model is in evaluation mode, channels last, on ``device``.
+
+    Raises:
+        InputError: anything about the folder is wrong.
+    """
+    folder = Path(folder)
+    content = read_json(folder / "model.json", FORMAT)
+    fields = {field.name for field in dataclasses.fields(ModelCard)}
+    if missing := fields - content.keys():
+        raise InputError(f"{folder / 'model.json'} lacks {', '.join(sorted(missing))}: write it as the README shows")
+    card = ModelCard(**{name: content[name] for name in fields})
+    if content.get("sha256") not in (None, sha256(folder / "model.safetensors")):
+        raise InputError(f"{folder / 'model.safetensors'} does not match its digest in model.json: get the model again")
+    try:
+        model = card.build()
+    except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{folder / 'model.json'} describes no model ({error}): write it as the README shows"
+        ) from error
+    load_weights(folder / "model.safetensors", model)
+    return model.eval().to(device), card

@@ -1,0 +1,216 @@
+"""The command ``pud``: each step alone, and the whole pipeline on this machine."""
+
+import json
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pud.config import as_parameters, from_mapping
+from pud.detection import DetectConfig
+from pud.errors import InputError
+from pud.poisoning import PoisonConfig
+from pud.probing import ProbeConfig
+from pud.purification import PurifyConfig
+from pud.report import INFECTED, PURIFIED, ROUND, load_report, table
+from pud.robustness import EvaluateConfig
+from pud.training import TrainConfig
+
+Command = Callable[..., Any]
+FOLDER = click.Path(path_type=Path)
+
+
+def settings(config: type) -> Callable[[Command], Command]:
+    """Add an option for every field of a config; the command receives the built config as ``config``."""
+    defaults = as_parameters(config())
+    lists = {name for name, kind in typing.get_type_hints(config).items() if typing.get_origin(kind) is tuple}
+
+    def decorate(function: Command) -> Command:
+        def command(**options: Any) -> Any:
+            given = {name: options.pop(name) for name in defaults}
+            chosen = {name: json.loads(value) if name in lists else value for name, value in given.items()}
+            return function(config=from_mapping(config, chosen), **options)
+
+        command.__doc__ = function.__doc__
+        command.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        for name, default in reversed(defaults.items()):
+            shown = json.dumps(default) if name in lists else default
+            command = click.option("--" + name.replace("_", "-"), name, default=shown, show_default=True)(command)
+        return command
+
+    return decorate
+
+
+def folder(flag: str, text: str, name: str | None = None, *, required: bool = True) -> Callable[[Command], Command]:
+    """Add an option that takes a folder."""
+    return click.option(flag, name or flag[2:].replace("-", "_"), type=FOLDER, required=required, help=text)
+
+
+seed_option = click.option("--seed", default=0, show_default=True, help="Seed of every random choice.")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+metrics_option = click.option("--metrics", type=FOLDER, default=None, help="JSON file for the step's metrics.")
+data_options = (
+    click.option("--data-uri", default="file:data", show_default=True, help="The clean data set."),
+    click.option("--data-digest", default="", help="Digest it must have, the md5 in data.dvc; empty: any."),
+)
+
+
+def finish(values: dict[str, float], metrics: Path | None) -> None:
+    """Print a step's metrics, and write them where asked."""
+    text = json.dumps(values, sort_keys=True)
+    if metrics:
+        metrics.parent.mkdir(parents=True, exist_ok=True)
+        metrics.write_text(text + "\n")
+    click.echo(text)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+def app() -> None:
+    """Progressive Unified Defense: purify an infected image classifier and its poisoned training data."""
+
+
+@app.command("fetch")
+@click.argument("name", default="fashion-mnist")
+@click.option("--out", type=FOLDER, default=Path("data"), show_default=True, help="Folder to write.")
+def fetch_command(name: str, out: Path) -> None:
+    """Get a public data set, checked and always the same bytes."""
+    from pud.fetch import fetch
+
+    fetch(name, out)
+
+
+@app.command("poison")
+@data_options[0]
+@data_options[1]
+@folder("--dataset", "Poisoned data set to write.")
+@folder("--ground-truth", "Ground truth to write.")
+@seed_option
+@metrics_option
+@settings(PoisonConfig)
+def poison_command(metrics: Path | None, **options: Any) -> None:
+    """Plant a backdoor in a data set."""
+    from pud.steps.poison import poison_step
+
+    finish(poison_step(**options), metrics)
+
+
+@app.command("train")
+@folder("--dataset", "Data set to train on.")
+@folder("--model", "Model to write.")
+@seed_option
+@device_option
+@metrics_option
+@settings(TrainConfig)
+def train_command(metrics: Path | None, **options: Any) -> None:
+    """Train a model plainly: on a poisoned data set it becomes infected."""
+    from pud.steps.train import train_step
+
+    finish(train_step(**options), metrics)
+
+
+@app.command("probe")
+@folder("--model", "Model to probe.")
+@folder("--dataset", "Data set that it was trained on.")
+@folder("--out", "Probe to write.", "probe_folder")
+@seed_option
+@device_option
+@metrics_option
+@settings(ProbeConfig)
+def probe_command(metrics: Path | None, **options: Any) -> None:
+    """Gather the evidence that detection needs from a model."""
+    from pud.steps.probe import probe_step
+
+    finish(probe_step(**options), metrics)
+
+
+@app.command("detect")
+@folder("--infected-probe", "Probe of the infected model.")
+@folder("--probe", "Probe of the current model; in round 0 the same.")
+@folder("--detection", "Detection to write.")
+@metrics_option
+@settings(DetectConfig)
+def detect_command(metrics: Path | None, **options: Any) -> None:
+    """Judge which training images are poisoned, and which class they lead to."""
+    from pud.steps.detect import detect_step
+
+    finish(detect_step(**options), metrics)
+
+
+@app.command("purify")
+@folder("--model", "Infected model, or the state that the round before wrote.")
+@folder("--dataset", "Data set that it was trained on.")
+@folder("--detection", "Detection to act on.")
+@folder("--out", "State (and model) to write.", "purified")
+@seed_option
+@device_option
+@metrics_option
+@settings(PurifyConfig)
+def purify_command(metrics: Path | None, **options: Any) -> None:
+    """Run one round of purification."""
+    from pud.steps.purify import purify_step
+
+    finish(purify_step(**options), metrics)
+
+
+@app.command("evaluate")
+@click.option("--stage", type=click.Choice([INFECTED, ROUND, PURIFIED]), required=True, help="What the model is.")
+@folder("--model", "Model to measure.")
+@folder("--dataset", "Data set, of which the test images are used.")
+@folder("--ground-truth", "Ground truth; no other step may see it.")
+@folder("--detection", "Detection to measure.", required=False)
+@folder("--previous-report", "Report to extend.", required=False)
+@folder("--report", "Report to write.")
+@seed_option
+@device_option
+@metrics_option
+@settings(EvaluateConfig)
+def evaluate_command(metrics: Path | None, **options: Any) -> None:
+    """Measure a model and a detection against the ground truth."""
+    from pud.steps.evaluate import evaluate_step
+
+    finish(evaluate_step(**options), metrics)
+
+
+@app.command("run")
+@data_options[0]
+@click.option("--data-digest", default=None, help="Digest it must have  [default: the md5 in data.dvc].")
+@click.option(
+    "--pipeline", type=FOLDER, default=Path("pipelines/pud.yaml"), show_default=True, help="Compiled pipeline."
+)
+@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder for the runs' records.")
+@click.option("--name", default=None, help="Name of the run; an unfinished run of this name is continued.")
+@click.option("--trigger", default=PoisonConfig.trigger, show_default=True, help="badnets or blend.")
+@click.option("--tracking-uri", default="sqlite:///mlflow.db", show_default=True, help="MLflow server.")
+@click.option("--experiment", default="pud", show_default=True, help="MLflow experiment.")
+@click.option("--no-tracking", is_flag=True, help="Record nothing in MLflow.")
+@click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Any pipeline parameter.")
+@seed_option
+@device_option
+def run_command(**options: Any) -> None:
+    """Run the compiled pipeline on this machine through kfp.local."""
+    from pud.local_run import run
+
+    run(**options)
+
+
+@app.command("report")
+@click.argument("folder", type=FOLDER, default=Path("runs/latest"))
+def report_command(folder: Path) -> None:
+    """Print the table of a report."""
+    click.echo(table(load_report(folder)))
+
+
+def main() -> None:
+    """Run the command; what the user got wrong is one sentence, not a traceback."""
+    try:
+        app()
+    except InputError as error:
+        click.echo(f"pud: error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Which training images are poisoned, and which class they lead to: no oracle, and poison may be the majority.
+
+1. *Perturbation consistency* of the infected model: a trigger's label survives noise and mixing, an ordinary one less.
+   It ranks well, but its scale says nothing about where poison begins.
+2. *Anchored SPECTRE*: the QUE score (Hayase et al. 2021, arXiv 2104.11315) whitens a class's features with a robust
+   estimate of its clean statistics. The original assumes that poison is the minority; here the statistics come from
+   the images whose label survives least, which are clean whatever the share of poison.
+3. *Prediction consistency* (the paper's data purification): how far the current model has left the infected one.
+4. A class is a *target* when its suspicion has two separate modes (Ashman's D); the verdict is the posterior of the
+   upper mode.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from scipy.stats import rankdata
+from sklearn.mixture import GaussianMixture
+
+from pud.evidence import Evidence
+
+CLEAN, UNSURE, POISONED = "clean", "unsure", "poisoned"
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """How suspicion is computed and cut.
+
+    alpha: QUE's exponent. anchor_fraction: share of a class that anchors its clean statistics, chosen anew
+    ``refinements`` times. separation: Ashman's D from which two modes are two populations. certainty: posterior from
+    which a verdict is clean or poisoned. images_per_dimension: anchors for each dimension of their covariance: one
+    estimated from too few makes every other image look far.
+    """
+
+    alpha: float = 4.0
+    anchor_fraction: float = 0.15
+    refinements: int = 3
+    separation: float = 4.5
+    certainty: float = 0.9
+    minimum_class_size: int = 30
+    images_per_dimension: int = 10
+
+
+@dataclass(frozen=True)
+class Detection:
+    """suspicion, posterior: float64 (n,); verdict: str (n,), clean, unsure or poisoned; target_labels: the accused
+    classes; separation: Ashman's D of each class, NaN where it is too small; thresholds: suspicion at posterior 0.5."""
+
+    suspicion: np.ndarray
+    posterior: np.ndarray
+    verdict: np.ndarray
+    target_labels: list[int]
+    separation: np.ndarray
+    thresholds: dict[int, float]
+
+
+def perturbation_consistency(evidence: Evidence) -> np.ndarray:
+    """Return (n,) in (0, 1]: the mean rank of how well the given label survives noise and mixing."""
+    return (rankdata(evidence.noise_survival) + rankdata(evidence.mix_survival)) / (2 * len(evidence.labels))
+
+
+def prediction_change(infected: np.ndarray, current: np.ndarray) -> np.ndarray:
+    """Return (n,): 1 - cosine of the two models' logits (n, k), plus 0.5 where the prediction changed (paper, 3.3)."""
+    norms = np.linalg.norm(infected, axis=1) * np.linalg.norm(current, axis=1)
+    cosine = (infected * current).sum(1) / np.maximum(norms, np.finfo(np.float32).tiny)
+    return 1 - cosine + 0.5 * (infected.argmax(1) != current.argmax(1))
+
+
+def que_scores(whitened: np.ndarray, alpha: float) -> np.ndarray:
+    """Return the QUE score (n,) of whitened points (n, d): x' Q x / tr Q, Q = expm(alpha (S - I) / (|S| - 1)).
+
+    S is the points' second moment; the exponential is that of the matrix (Hayase et al. 2021, equation 2).
+    """
+    second_moment = whitened.T @ whitened / len(whitened)
+    excess = np.linalg.norm(second_moment, 2) - 1
+    identity = np.eye(len(second_moment))
+    # without a direction that is wider than the clean ones, every direction counts the same
+    q = scipy.linalg.expm(alpha * (second_moment - identity) / excess) if excess > 1e-6 else identity
+    return np.einsum("ni,ij,nj->n", whitened, q, whitened) / np.trace(q)
+
+
+def anchored_que_scores(features: np.ndarray, anchors: np.ndarray, config: DetectConfig) -> np.ndarray:
+    """Return QUE scores (n,) of one class's features (n, d), whitened by the anchors (bool, (n,)), their median at 1.
+
+    As in SPECTRE the features are projected on the leading singular directions, and of the numbers of directions
+    2, 4, 8, ..., as far as there are anchors for them, the one with the largest mean score is taken.
+    """
+    centred = features.astype(np.float64) - features[anchors].mean(0)
+    _, singular, directions = np.linalg.svd(centred, full_matrices=False)
+    spread = np.linalg.svd(centred[anchors], compute_uv=False)
+    rank = int(min((singular > 1e-6 * singular[0]).sum(), (spread > 1e-6 * max(spread[0], 1e-12)).sum()))
+    rank = max(2, min(rank, int(anchors.sum()) // config.images_per_dimension))
+    best = np.ones(len(features))
+    best_mean = -np.inf
+    for power in range(1, 1 + int(np.log2(rank))):
+        projected = centred @ directions[: 2**power].T
+        covariance = np.atleast_2d(np.cov(projected[anchors], rowvar=False))
+        covariance += np.eye(len(covariance)) * max(1e-6 * np.trace(covariance) / len(covariance), 1e-12)
+        whitened = scipy.linalg.solve_triangular(np.linalg.cholesky(covariance), projected.T, lower=True).T
+        scores = que_scores(whitened, config.alpha)
+        if scores.mean() > best_mean:
+            best, best_mean = scores, scores.mean()
+    return best / max(np.median(best[anchors]), np.finfo(np.float64).tiny)
+
+
+def refined_que_scores(features: np.ndarray, survival: np.ndarray, config: DetectConfig) -> np.ndarray:
+    """Return anchored QUE scores (n,) of one class with features (n, d) and survival (n,).
+
+    The anchors are first the images whose label survives least, then those that rank lowest in survival and in the
+    last scores together: poison that had slipped in leaves.
+    """
+    order = rankdata(survival)
+    for _ in range(max(1, config.refinements)):
+        anchors = order <= np.quantile(order, config.anchor_fraction)
+        scores = anchored_que_scores(features, anchors, config)
+        order = rankdata(survival) + rankdata(scores)
+    return scores
+
+
+def two_modes(values: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """Fit two Gaussians to values (n,): return Ashman's D, the threshold between them, posterior (n,) of the upper one.
+
+    D = sqrt(2) |m1 - m0| / sqrt(s0^2 + s1^2); above about 2 the modes are visibly apart (Ashman et al. 1994).
+    """
+    column = values[:, None]
+    mixture = GaussianMixture(2, n_init=3, random_state=0).fit(column)
+    low, high = np.argsort(mixture.means_[:, 0])
+    means, variances = mixture.means_[:, 0], mixture.covariances_[:, 0, 0]
+    separation = np.sqrt(2) * (means[high] - means[low]) / np.sqrt(variances[low] + variances[high])
+    grid = np.linspace(means[low], means[high], 1001)
+    above = mixture.predict_proba(grid[:, None])[:, high] >= 0.5
+    threshold = float(grid[np.argmax(above)])
+    posterior = mixture.predict_proba(column)[:, high]
+    posterior[values < means[low]] = 0.0  # a wide upper mode must not claim the far end of the lower one
+    posterior[values > means[high]] = np.maximum(posterior[values > means[high]], 1 - 1e-6)
+    return float(separation), threshold, posterior
+
+
+def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detection:
+    """Judge every training image from the infected and the current model's evidence (the same one in round 0)."""
+    labels = infected.labels
+    n, classes = infected.logits.shape
+    survival = perturbation_consistency(infected)
+    change = prediction_change(infected.logits, current.logits)
+    suspicion, posterior = np.zeros(n), np.zeros(n)
+    separation = np.full(classes, np.nan)
+    thresholds: dict[int, float] = {}
+    for label in range(classes):
+        members = np.flatnonzero(labels == label)
+        if len(members) < config.minimum_class_size:
+            continue
+        scores = refined_que_scores(infected.features[members], survival[members], config)
+        suspicion[members] = np.log1p(scores) + change[members]
+        separation[label], threshold, upper = two_modes(suspicion[members])
+        if separation[label] >= config.separation:
+            thresholds[label] = threshold
+            posterior[members] = upper
+    verdict = np.select([posterior >= config.certainty, posterior > 1 - config.certainty], [POISONED, UNSURE], CLEAN)
+    return Detection(suspicion, posterior, verdict, sorted(thresholds), separation, thresholds)

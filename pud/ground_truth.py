@@ -1,0 +1,20 @@
+"""The ground truth of a poisoned data set. No module that defends imports this one; a test proves it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What only evaluation may see.
+
+    poisoned: bool (n,); true_labels: int64 (n,), both of the training set; triggered_images: uint8 (m, c, h, w), every
+    test image that is not of its target class, stamped; triggered_true_labels, triggered_target_labels: int64 (m,).
+    """
+
+    poisoned: np.ndarray
+    true_labels: np.ndarray
+    triggered_images: np.ndarray
+    triggered_true_labels: np.ndarray
+    triggered_target_labels: np.ndarray

@@ -1,0 +1,255 @@
+"""Run the compiled pipeline on this machine: kfp.local in a child process, its log in a file, progress in sight."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from pud.errors import InputError
+from pud.files import write_json
+from pud.progress import MARK
+from pud.report import load_report, table
+from pud.steps.evaluate import UNTRACKED
+
+TAIL_SECONDS = 0.5
+GRACE_SECONDS = 10
+
+
+def run(
+    *,
+    pipeline: Path,
+    runs: Path,
+    name: str | None,
+    data_uri: str,
+    data_digest: str | None,
+    trigger: str,
+    seed: int,
+    device: str,
+    tracking_uri: str,
+    experiment: str,
+    no_tracking: bool,
+    parameters: tuple[str, ...],
+) -> dict[str, Any]:
+    """Run ``pipeline`` into ``runs/<name>`` and return the report.
+
+    Tasks that an earlier run finished with the same inputs and the same code are taken from the cache.
+
+    Raises:
+        InputError: something is missing before the start, or a task failed; nothing finished is lost.
+    """
+    started = time.time()
+    if not pipeline.is_file():
+        raise InputError(f"{pipeline} is missing: run make compile, or give --pipeline")
+    root = pipeline.resolve().parent.parent
+    name = name or time.strftime(f"{trigger}-%Y%m%d-%H%M%S")
+    folder = (runs / name).resolve()
+    tracking = {"off": True} if no_tracking else _tracking(tracking_uri, experiment, name)
+    arguments = {
+        "data_uri": _absolute(data_uri),
+        "data_digest": dvc_digest(root) if data_digest is None else data_digest,
+        "trigger": trigger,
+        "seed": seed,
+        "device": device,
+        "tracking": tracking,
+        "git_commit": git_commit(root),
+        "image": f"pud:{source_digest(root)}",
+        **dict(map(_parameter, parameters)),
+    }
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    try:
+        job = {"pipeline": str(pipeline.resolve()), "folder": str(folder), "arguments": arguments}
+        code = _watch(job, folder / "kfp.log", root)
+    except KeyboardInterrupt:
+        _close(tracking, "KILLED")
+        raise
+    finally:
+        shutil.rmtree(folder / "tmp", ignore_errors=True)
+    if code:
+        _close(tracking, "FAILED")
+        raise InputError(f"{_reason(folder / 'kfp.log')} (the whole log: {folder / 'kfp.log'})")
+    return _finish(folder, started, tracking)
+
+
+def dvc_digest(root: Path) -> str:
+    """Return the digest under which ``data.dvc`` versions the data; empty where there is no such file."""
+    pointer = root / "data.dvc"
+    return str(yaml.safe_load(pointer.read_text())["outs"][0]["md5"]) if pointer.is_file() else ""
+
+
+def source_digest(root: Path) -> str:
+    """Return a digest of the code that tasks run; the local cache takes it for the image."""
+    digest = hashlib.sha256()
+    for file in sorted([*Path(__file__).parent.rglob("*.py"), *(root / "components").rglob("*.py")]):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def git_commit(root: Path) -> str:
+    """Return the commit of the checkout, empty outside one."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return found.stdout.strip()
+
+
+def _tracking(uri: str, experiment: str, run_key: str) -> dict[str, Any]:
+    from pud.tracking import Tracking, check
+
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"  # tasks run in other folders
+    check(Tracking(uri, experiment, run_key))
+    return {"uri": uri, "experiment": experiment, "run_key": run_key}
+
+
+def _close(tracking: dict[str, Any], status: str) -> None:
+    """A killed local runner does not run the exit task, so its work is done here."""
+    if not tracking.get("off"):
+        from pud.tracking import LOST, Tracking, close
+
+        try:
+            close(Tracking(**tracking), status)
+        except LOST as error:
+            click.echo(f"pud: MLflow is lost, its run stays open: {error}", err=True)
+
+
+def _absolute(data_uri: str) -> str:
+    scheme, separator, path = data_uri.partition(":")
+    return f"file:{Path(path).resolve()}" if scheme == "file" and separator else data_uri
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise InputError(f"parameter {text!r} has no value: give NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+@contextmanager
+def _terminable(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, and leave no child behind whatever happens in the block."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _watch(job: dict[str, Any], log: Path, root: Path) -> int:
+    """Run the job in a child process, show its progress lines and return its exit code."""
+    environment = {
+        **os.environ,
+        "TMPDIR": str(Path(job["folder"]) / "tmp"),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-m", "pud.local_run", json.dumps(job)]
+    with log.open("wb") as output, log.open() as lines:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+        with _terminable(process):
+            running = True
+            while running:
+                running = process.poll() is None
+                for line in lines:
+                    if shown := _shown(line):
+                        click.echo(shown)
+                time.sleep(TAIL_SECONDS if running else 0)
+        return process.returncode
+
+
+def _shown(line: str) -> str | None:
+    """Return what a person wants to see of a line of the log, if anything."""
+    if "Executing task " in line:
+        return "-- " + line.split("Executing task ")[1].strip().replace("\x1b[0m", "").strip("'\x1b[96m")
+    return line[line.index(MARK) :].rstrip() if MARK in line else None
+
+
+def _reason(log: Path) -> str:
+    """Return the sentence for people in a failed run's log, else its last error."""
+    lines = log.read_text(errors="replace").splitlines()
+    mark = "InputError: "
+    for_people = [line.split(mark, 1)[1] for line in lines if mark in line]
+    errors = [line for line in lines if "Error" in line]
+    return (for_people or errors or ["the pipeline failed"])[-1]
+
+
+def _finish(folder: Path, started: float, tracking: dict[str, Any]) -> dict[str, Any]:
+    """Gather what people look for into the run's folder, and print the table."""
+    reports = sorted((folder / "kfp").rglob("report.json"), key=lambda path: path.stat().st_mtime)
+    source = reports[-1].parent
+    report = {
+        **load_report(source),
+        "command": " ".join(["pud", *sys.argv[1:]]),
+        "seconds": round(time.time() - started, 1),
+    }
+    write_json(folder / "report.json", report)
+    latest = folder.with_name(".latest")
+    latest.unlink(missing_ok=True)
+    latest.symlink_to(folder.name)
+    latest.replace(folder.with_name("latest"))
+    click.echo("\n" + table(report))
+    click.echo(f"\nreport: {folder / 'report.json'}   log: {folder / 'kfp.log'}")
+    if tracking.get("off"):
+        return report
+    if (source / UNTRACKED).is_file():
+        shutil.copy(source / UNTRACKED, folder / UNTRACKED)
+        click.echo(f"MLflow was lost on the way: {folder / UNTRACKED} says what it lacks", err=True)
+    else:
+        click.echo("MLflow: make mlflow, then open http://127.0.0.1:5000")
+    return report
+
+
+def _child(job: dict[str, Any]) -> None:
+    """Run the pipeline; this process owns the log."""
+    from kfp import components, local
+
+    folder = Path(job["folder"])
+    local.init(
+        local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(folder / "kfp"),
+        raise_on_error=True,
+        enable_caching=True,
+        cache_root=str(folder.parent / ".cache"),
+    )
+    pipeline = components.load_component_from_text(without_retries(Path(job["pipeline"]).read_text()))
+    pipeline(**job["arguments"])
+
+
+def without_retries(text: str) -> str:
+    """Return a compiled pipeline without its retry policies: they wait for a cluster to mend itself."""
+    documents = list(yaml.safe_load_all(text))
+    components = [documents[0]["root"], *documents[0]["components"].values()]
+    for component in components:
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            task.pop("retryPolicy", None)
+    return yaml.safe_dump_all(documents)
+
+
+if __name__ == "__main__":
+    _child(json.loads(sys.argv[1]))

@@ -1,0 +1,39 @@
+"""The two pictures of a run: the metrics by round, and the suspicion of the images by verdict."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from pud.detection import CLEAN, POISONED, UNSURE, Detection
+from pud.report import rows_of
+
+
+def plot_rounds(report: dict[str, Any], path: Path) -> None:
+    """Draw accuracy, attack success, recovery and robustness against the stages of a report."""
+    rows = rows_of(report)
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for key in rows[0][1]:
+        axes.plot(
+            [name for name, _ in rows], [100 * row[key] for _, row in rows], marker="o", label=key.replace("_", " ")
+        )
+    axes.set(ylabel="%", ylim=(-2, 102))
+    axes.legend()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def plot_suspicion(detection: Detection, path: Path) -> None:
+    """Draw the histogram of suspicion, by verdict, and the thresholds that detection chose."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    groups = [detection.suspicion[detection.verdict == verdict] for verdict in (CLEAN, UNSURE, POISONED)]
+    axes.hist(groups, bins=60, stacked=True, label=[CLEAN, UNSURE, POISONED], log=True)
+    for label, threshold in detection.thresholds.items():
+        axes.axvline(threshold, color="black", linestyle="--", label=f"threshold of class {label}")
+    axes.set(xlabel="suspicion", ylabel="training images")
+    axes.legend()
+    figure.savefig(path)
+    plt.close(figure)

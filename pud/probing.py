@@ -1,0 +1,84 @@
+"""Probe a model: every forward and backward pass over the training set that detection needs (paper, round step 1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pud.data import pixels
+from pud.evidence import Evidence
+from pud.models import ResNet, frozen
+from pud.pgd import PGDConfig, pgd
+from pud.progress import track
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """draws: how often every image is perturbed, noise_level: standard deviation in [0, 1] pixels, mix_level: share of
+    the other image. epsilon, steps, step_size: of the untargeted PGD, as in PGDConfig."""
+
+    noise_draws: int = 3
+    noise_level: float = 0.2
+    mix_draws: int = 3
+    mix_level: float = 0.5
+    epsilon: float = 6 / 255
+    steps: int = 2
+    step_size: float = 0.6
+    batch_size: int = 250
+
+
+def probe(
+    model: ResNet,
+    images: np.ndarray,
+    labels: np.ndarray,
+    config: ProbeConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Evidence:
+    """Return the model's evidence about uint8 images (n, c, h, w) with given labels (n,)."""
+    n = len(labels)
+    fast = frozen(model)
+    given = torch.from_numpy(labels)
+    attack = PGDConfig(config.epsilon, config.steps, config.step_size)
+    partners = [torch.randperm(n, generator=generator).numpy() for _ in range(config.mix_draws)]
+    logits, features, noise, mix, x_adv_logits, x_adv_features = [], [], [], [], [], []
+
+    def survival(perturbed: Tensor, target: Tensor) -> Tensor:
+        return fast(perturbed).softmax(1).gather(1, target[:, None])[:, 0]
+
+    for start in track(range(0, n, config.batch_size), "probe"):
+        rows = slice(start, start + config.batch_size)
+        x, target = pixels(images[rows]).to(device), given[rows].to(device)
+        with torch.no_grad():
+            features.append(fast.features(x))
+            logits.append(fast.head(features[-1]))
+            survived = torch.zeros(len(x), device=device)
+            for _ in range(config.noise_draws):
+                shift = config.noise_level * torch.randn(x.shape, generator=generator).to(x)
+                survived += survival((x + shift).clamp_(0, 1), target) / config.noise_draws
+            noise.append(survived)
+            survived = torch.zeros(len(x), device=device)
+            for partner in partners:
+                other = pixels(images[partner[rows]]).to(device)
+                survived += survival(torch.lerp(x, other, config.mix_level), target) / config.mix_draws
+            mix.append(survived)
+        x_adv = pgd(fast, x, target, attack, generator=generator)
+        with torch.no_grad():
+            x_adv_features.append(fast.features(x_adv))
+            x_adv_logits.append(fast.head(x_adv_features[-1]))
+    clean_features = torch.cat(features)
+    members = functional.one_hot(given, model.head.out_features).to(clean_features)
+    means = members.T @ clean_features / members.sum(0)[:, None].clamp(min=1)
+    similarity = functional.normalize(torch.cat(x_adv_features), dim=1) @ functional.normalize(means, dim=1).T
+    return Evidence(
+        labels=labels,
+        logits=torch.cat(logits).cpu().numpy(),
+        features=clean_features.cpu().numpy(),
+        noise_survival=torch.cat(noise).cpu().numpy(),
+        mix_survival=torch.cat(mix).cpu().numpy(),
+        adversarial_labels=torch.cat(x_adv_logits).argmax(1).cpu().numpy(),
+        adversarial_similarity=similarity.cpu().numpy(),
+    )

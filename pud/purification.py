@@ -1,0 +1,178 @@
+"""Purify a model: adversarial fine-tuning with a mean teacher, unlearning and recovery in the same steps (paper, 3)."""
+
+import copy
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pud.data import pixels
+from pud.device import autocast
+from pud.models import ResNet, frozen
+from pud.pgd import PGDConfig, pgd
+from pud.progress import track
+from pud.training import batches
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PurifyConfig:
+    """keep, epochs, learning_rate have a number for each round; the last one serves all further rounds.
+
+    keep: share of each class's clean verdicts to train on, the least suspicious first. adversarial_fraction: share of a
+    batch that PGD attacks. stamp_rate: share of a batch that carries the estimated trigger under its right label.
+    unlearn_fraction, unlearn_weight: accused images added to a batch, as a share of it, and the weight of their loss.
+    consistency_weight, ema_decay: of the mean teacher. PGD: epsilon in [0, 1] pixels, steps, step_size of epsilon.
+    """
+
+    keep: tuple[float, ...] = (0.2, 0.5, 1.0)
+    epochs: tuple[int, ...] = (2, 1, 3)
+    learning_rate: tuple[float, ...] = (0.05, 0.1, 0.1)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 128
+    epsilon: float = 8 / 255
+    steps: int = 3
+    step_size: float = 0.4
+    adversarial_fraction: float = 0.6
+    stamp_rate: float = 0.3
+    unlearn_fraction: float = 0.25
+    unlearn_weight: float = 0.1
+    consistency_weight: float = 0.05
+    ema_decay: float = 0.99
+
+
+def of_round(schedule: tuple[T, ...], round_index: int) -> T:
+    """Return the number of a schedule that holds in a round."""
+    return schedule[min(round_index, len(schedule) - 1)]
+
+
+@dataclass
+class State:
+    """What a round hands to the next: both models, the masks (bool, (n,)) it used, and how many rounds are done."""
+
+    student: ResNet
+    teacher: ResNet
+    clean: np.ndarray
+    poisoned: np.ndarray
+    rounds_done: int
+
+    @classmethod
+    def initial(cls, infected: ResNet, n: int) -> "State":
+        """Return the state before the first round: student and teacher are the infected model."""
+        return cls(infected, copy.deepcopy(infected), np.zeros(n, bool), np.zeros(n, bool), 0)
+
+
+@dataclass(frozen=True)
+class AffineTrigger:
+    """Per-pixel affine estimate of a trigger: stamped = scale * image + shift, each (c, h, w)."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return (self.scale * images + self.shift).clamp_(0, 1)
+
+
+def estimate_trigger(accused: Tensor, clean: Tensor) -> AffineTrigger:
+    """Estimate the trigger that leads from clean to accused images, (n, c, h, w) and (m, c, h, w), by their moments.
+
+    A stamp a * x + b has the standard deviation a * std(x) and the mean a * mean(x) + b; pixels that are constant in
+    the clean images are taken as shifted only.
+    """
+    spread = clean.std(0)
+    scale = torch.where(spread > 1e-3, accused.std(0) / spread.clamp(min=1e-3), torch.ones_like(spread)).clamp(0, 1)
+    return AffineTrigger(scale, accused.mean(0) - scale * clean.mean(0))
+
+
+def least_suspicious(labels: np.ndarray, suspicion: np.ndarray, eligible: np.ndarray, keep: float) -> np.ndarray:
+    """Return a mask (n,): of each class the ``keep`` least suspicious share of its eligible images."""
+    mask = np.zeros(len(labels), bool)
+    for label in np.unique(labels[eligible]):
+        members = np.flatnonzero(eligible & (labels == label))
+        mask[members[np.argsort(suspicion[members], kind="stable")][: int(np.ceil(keep * len(members)))]] = True
+    return mask
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, decay: float) -> None:
+    """Move the teacher's parameters and buffers to the student's (Tarvainen and Valpola 2017, arXiv 1703.01780)."""
+    for old, new in zip(teacher.state_dict().values(), student.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - decay)
+        else:
+            old.copy_(new)
+
+
+def forget(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of -log(1.001 - p(label)), a push of at most 6.9 away from the labels of accused images."""
+    given = logits.softmax(1).gather(1, labels[:, None])
+    return -torch.log1p(1e-3 - given).mean()
+
+
+def purify(
+    state: State,
+    images: np.ndarray,
+    labels: np.ndarray,
+    config: PurifyConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device,
+) -> None:
+    """Run one round in place on ``state``, whose masks say which uint8 images (n, c, h, w) are clean or poisoned.
+
+    Every step makes PGD examples of a part of a clean batch, of which a share carries the estimated trigger, and trains
+    the student on (image, right label), on agreeing with its teacher, and on forgetting accused images' labels.
+    """
+    student, teacher = state.student, state.teacher
+    learning_rate = of_round(config.learning_rate, state.rounds_done)
+    clean, accused = np.flatnonzero(state.clean), np.flatnonzero(state.poisoned)
+    given = torch.from_numpy(labels)
+    attack = PGDConfig(config.epsilon, config.steps, config.step_size)
+    trigger = None
+    if len(accused) > 1 and len(clean) > 1:
+        estimate = estimate_trigger(pixels(images[accused]), pixels(images[clean]))
+        trigger = AffineTrigger(estimate.scale.to(device), estimate.shift.to(device))
+    optimiser = torch.optim.SGD(
+        student.parameters(),
+        lr=learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=True,
+    )
+    order = batches(len(clean), config.batch_size, of_round(config.epochs, state.rounds_done), generator)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 1.4 * (1 - step / len(order))))
+    for index in track(order, "purify"):
+        chosen = clean[index.numpy()]
+        x, target = pixels(images[chosen]).to(device), given[chosen].to(device)
+        extra = torch.empty(0, dtype=torch.long)
+        if trigger is not None:
+            stamped = torch.rand(len(x), generator=generator) < config.stamp_rate
+            x = torch.where(stamped.to(device)[:, None, None, None], trigger(x), x)
+            extra = torch.randint(len(accused), (int(config.unlearn_fraction * len(x)),), generator=generator)
+        attacked = int(config.adversarial_fraction * len(x))
+        x_adv = pgd(frozen(student), x[:attacked], target[:attacked], attack, generator=generator)
+        x = torch.cat([x_adv, x[attacked:]])
+        rejected = accused[extra.numpy()]
+        student.train()
+        with autocast(device):
+            output = student(torch.cat([x, pixels(images[rejected]).to(device)]) if len(rejected) else x)
+        output = output.float()
+        right, wrong = output[: len(x)], output[len(x) :]
+        with torch.no_grad():
+            agreed = frozen(teacher)(x).softmax(1)
+        loss = functional.cross_entropy(right, target)
+        loss = loss + config.consistency_weight * (right.softmax(1) - agreed).square().sum(1).mean()
+        if len(rejected):
+            loss = loss + config.unlearn_weight * forget(wrong, given[rejected].to(device))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        update_teacher(teacher, student, config.ema_decay)
+    student.eval()
+    state.rounds_done += 1

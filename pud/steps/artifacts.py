@@ -1,0 +1,118 @@
+"""The artifacts that pass between the steps: how each lies on disk. No torch here, so that detect starts fast."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from pud.detection import Detection
+from pud.errors import InputError
+from pud.evidence import Evidence
+from pud.files import finished_folder, read_json, write_json
+
+EVIDENCE_FORMAT = "pud-probe/1"
+STATE_FORMAT = "pud-state/1"
+DETECTION_FORMAT = "pud-detection/1"
+
+
+@contextmanager
+def timed_folder(path: Path, step: str, before: dict[str, float] | None = None) -> Iterator[Path]:
+    """Yield a folder for a step's output; on success it takes the place of ``path`` and holds the step's seconds."""
+    started = time.monotonic()
+    with finished_folder(path) as folder:
+        yield folder
+        seconds = {**(before or {}), step: round(time.monotonic() - started, 2)}
+        (folder / "timing.json").write_text(json.dumps(seconds) + "\n")
+
+
+def timing(folder: Path) -> dict[str, float]:
+    """Return the seconds of the steps that made a folder, by step; empty for a folder from elsewhere."""
+    path = Path(folder) / "timing.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def rounds_done(model: Path) -> int:
+    """Return how many rounds of purification a model folder has behind it; 0 for a plain model."""
+    path = Path(model) / "state.json"
+    return int(read_json(path, STATE_FORMAT)["rounds_done"]) if path.is_file() else 0
+
+
+def save_evidence(folder: Path, evidence: Evidence, about: dict[str, Any]) -> None:
+    """Write a probe: ``probe.safetensors`` and ``probe.json``."""
+    arrays = {field.name: np.ascontiguousarray(getattr(evidence, field.name)) for field in dataclasses.fields(evidence)}
+    save_file(arrays, folder / "probe.safetensors")
+    write_json(folder / "probe.json", {"format": EVIDENCE_FORMAT, "images": len(evidence.labels), **about})
+
+
+def load_evidence(folder: Path) -> tuple[Evidence, dict[str, Any]]:
+    """Read a probe: the evidence, and how it was gathered.
+
+    Raises:
+        InputError: the folder is incomplete or its file corrupt.
+    """
+    folder = Path(folder)
+    about = read_json(folder / "probe.json", EVIDENCE_FORMAT)
+    try:
+        return Evidence(**load_file(folder / "probe.safetensors")), about
+    except (OSError, SafetensorError, TypeError) as error:
+        raise InputError(f"{folder / 'probe.safetensors'} is missing or corrupt ({error}): probe again") from error
+
+
+def save_detection(folder: Path, detection: Detection, labels: np.ndarray, about: dict[str, Any]) -> None:
+    """Write ``detection.parquet`` (a row an image) and ``detection.json`` (what was concluded)."""
+    table = pd.DataFrame(
+        {
+            "index": np.arange(len(labels)),
+            "given_label": labels,
+            "suspicion": detection.suspicion,
+            "posterior": detection.posterior,
+            "verdict": detection.verdict,
+        }
+    )
+    table.to_parquet(folder / "detection.parquet", index=False)
+    counts = {name: int(count) for name, count in table["verdict"].value_counts().items()}
+    accused = counts.get("poisoned", 0)
+    targets = ", ".join(map(str, detection.target_labels))
+    write_json(
+        folder / "detection.json",
+        {
+            "format": DETECTION_FORMAT,
+            "verdict": f"backdoor to class {targets}: {accused} of {len(labels)} images" if targets else "none found",
+            "target_labels": detection.target_labels,
+            "thresholds": {str(label): value for label, value in detection.thresholds.items()},
+            "separation": [None if np.isnan(value) else float(value) for value in detection.separation],
+            "counts": counts,
+            **about,
+        },
+    )
+
+
+def load_detection(folder: Path) -> tuple[Detection, dict[str, Any]]:
+    """Read a detection, and how it was made.
+
+    Raises:
+        InputError: the folder is incomplete or its table corrupt.
+    """
+    folder = Path(folder)
+    content = read_json(folder / "detection.json", DETECTION_FORMAT)
+    try:
+        table = pd.read_parquet(folder / "detection.parquet")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'detection.parquet'} is missing or corrupt ({error}): detect again") from error
+    detection = Detection(
+        suspicion=table["suspicion"].to_numpy(),
+        posterior=table["posterior"].to_numpy(),
+        verdict=table["verdict"].to_numpy(str),
+        target_labels=content["target_labels"],
+        separation=np.array([np.nan if value is None else value for value in content["separation"]]),
+        thresholds={int(label): value for label, value in content["thresholds"].items()},
+    )
+    return detection, content

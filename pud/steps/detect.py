@@ -1,0 +1,25 @@
+"""Step detect: the evidence of the infected and of the current model in, a verdict on every training image out."""
+
+import dataclasses
+from pathlib import Path
+
+from pud.detection import POISONED, DetectConfig, detect
+from pud.progress import say
+from pud.steps.artifacts import load_evidence, save_detection, timed_folder, timing
+
+
+def detect_step(infected_probe: Path, probe: Path, config: DetectConfig, *, detection: Path) -> dict[str, float]:
+    """Judge the training images into the folder ``detection``. In round 0 both probes are the infected model's."""
+    infected, _ = load_evidence(infected_probe)
+    current, about = load_evidence(probe)
+    with timed_folder(detection, "detect", timing(probe)) as folder:
+        made = {
+            "rounds_done": about["rounds_done"],
+            "settings": {"probe": about["settings"], "detect": dataclasses.asdict(config)},
+        }
+        result = detect(infected, current, config)
+        save_detection(folder, result, infected.labels, made)
+    accused = int((result.verdict == POISONED).sum())
+    named = f"target class {', '.join(map(str, result.target_labels))}" if result.target_labels else "none found"
+    say(f"detect: {accused} of {len(infected.labels)} images accused, {named}")
+    return {"accused_images": accused, "target_classes": len(result.target_labels)}

@@ -1,0 +1,132 @@
+"""Step evaluate: the only one that opens the ground truth. Measures a model and a detection, extends the report."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pud.checkpoints import load_model
+from pud.config import as_parameters
+from pud.data import open_split, pixels
+from pud.device import prepare_process, resolve_device
+from pud.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
+from pud.models import logits
+from pud.progress import say
+from pud.report import INFECTED, PURIFIED, ROUND, load_report, save_report
+from pud.robustness import EvaluateConfig, autoattack_accuracy, robust_accuracy
+from pud.steps.artifacts import load_detection, timed_folder, timing
+from pud.steps.probe import matching
+from pud.steps.truth import load_truth
+
+if TYPE_CHECKING:
+    from pud.tracking import Tracking
+
+UNTRACKED = "untracked.json"
+
+
+def evaluate_step(
+    stage: str,
+    model: Path,
+    dataset: Path,
+    ground_truth: Path,
+    config: EvaluateConfig,
+    *,
+    report: Path,
+    detection: Path | None = None,
+    previous_report: Path | None = None,
+    seed: int,
+    device: str = "auto",
+    git_commit: str = "",
+    data_uri: str = "",
+    tracking: "Tracking | None" = None,
+) -> dict[str, float]:
+    """Measure ``model`` at a stage (infected, round or purified) and write the longer report into ``report``.
+
+    Args:
+        detection: what was detected at this stage; the infected model is judged by none.
+        previous_report: the report that this one extends; the infected stage begins a new one.
+        tracking: where MLflow is; None keeps the report as the only record. If MLflow is lost, the run goes on and the
+            report's folder says what was not recorded.
+    """
+    prepare_process()
+    where = resolve_device(device)
+    network, card = load_model(model, where)
+    test = matching(open_split(dataset / "test"), card.classes, card.input_shape, model)
+    truth, about = load_truth(ground_truth)
+    content = load_report(previous_report) if previous_report else _begin(about, test, seed, git_commit, data_uri)
+    with timed_folder(report, "evaluate") as folder:
+        labels = torch.from_numpy(test.labels)
+        triggered = logits(network, truth.triggered_images, where)
+        victims = len(truth.triggered_images)
+        count = min(config.pgd_images, len(labels))
+        x, y = pixels(test.images[:count]).to(where), labels[:count].to(where)
+        result: dict[str, Any] = {
+            "clean_accuracy": clean_accuracy(logits(network, test.images, where), labels),
+            "clean_accuracy_n": len(labels),
+            "attack_success_rate": attack_success_rate(triggered, torch.from_numpy(truth.triggered_target_labels)),
+            "attack_success_rate_n": victims,
+            "recovery_accuracy": recovery_accuracy(triggered, torch.from_numpy(truth.triggered_true_labels)),
+            "recovery_accuracy_n": victims,
+            "robust_accuracy": [robust_accuracy(network, x, y, config, seed=seed)],
+        }
+        parameters = {"train" if stage == INFECTED else "purify": card.training, "evaluate": as_parameters(config)}
+        if detection:
+            judged, made = load_detection(detection)
+            parameters |= made["settings"]
+            result["detection"] = detection_metrics(judged, truth.poisoned)
+        if stage == ROUND:
+            result["seconds"] = sum((timing(detection) if detection else {}).values()) + sum(timing(model).values())
+            content["rounds"].append(result)
+        else:
+            content[stage] = result
+        if stage == PURIFIED:
+            few = min(config.autoattack_images, len(labels))
+            if few:
+                result["robust_accuracy"].append(autoattack_accuracy(network, x[:few], y[:few], config, seed=seed))
+            result["seconds"] = sum(row["seconds"] for row in content["rounds"])
+        content["seconds"] = round(content["seconds"] + sum(timing(model).values()), 2)
+        save_report(folder, content)
+        _track(folder, previous_report, tracking, content, stage, model, detection, parameters)
+    return {key: result[key] for key in ("clean_accuracy", "attack_success_rate", "recovery_accuracy")}
+
+
+def _begin(about: dict[str, Any], test: Any, seed: int, git_commit: str, data_uri: str) -> dict[str, Any]:
+    return {
+        "format": "pud-report/1",
+        "schema": 1,
+        "command": "pipeline",
+        "seed": seed,
+        "git_commit": git_commit,
+        "dataset": {"name": test.name, "digest": about["source"], "uri": data_uri, "train_images": about["train_size"]},
+        "trigger": {key: about[key] for key in ("trigger", "poison_rate", "target_label")},
+        "rounds": [],
+        "seconds": 0.0,
+    }
+
+
+def _track(
+    folder: Path,
+    previous: Path | None,
+    tracking: "Tracking | None",
+    content: dict[str, Any],
+    stage: str,
+    model: Path,
+    detection: Path | None,
+    parameters: dict[str, Any],
+) -> None:
+    """Record the stage in MLflow, or, where it is lost, in ``untracked.json`` beside the report."""
+    lost = []
+    if previous and (previous / UNTRACKED).is_file():
+        lost = json.loads((previous / UNTRACKED).read_text())
+    if tracking:
+        from pud.tracking import LOST, log_stage  # three seconds of imports
+
+        step = 0 if stage == INFECTED else len(content["rounds"]) + (stage == PURIFIED)
+        try:
+            log_stage(tracking, content, stage, step=step, model=model, detection=detection, parameters=parameters)
+        except LOST as error:
+            say(f"MLflow at {tracking.uri} was lost at stage {stage}: the run goes on, its report keeps the record")
+            lost.append({"stage": stage, "step": step, "reason": str(error)[:500]})
+    if lost:
+        (folder / UNTRACKED).write_text(json.dumps(lost, indent=2) + "\n")

@@ -1,0 +1,48 @@
+"""Step poison: a clean data set in, a poisoned data set and its ground truth out."""
+
+import dataclasses
+from pathlib import Path
+
+from pud.data import folder_digest, open_split, write_split
+from pud.device import random_stream
+from pud.errors import InputError
+from pud.poisoning import PoisonConfig, poison
+from pud.steps.artifacts import timed_folder
+from pud.steps.truth import save_truth
+from pud.triggers import make_trigger
+
+
+def local_folder(data_uri: str) -> Path:
+    """Return the folder that a data URI names."""
+    scheme, _, path = data_uri.partition(":")
+    if scheme != "file" or not path:
+        raise InputError(f"data URI {data_uri!r} is not supported: give file:<folder>, such as file:data")
+    return Path(path)
+
+
+def poison_step(
+    data_uri: str, data_digest: str, config: PoisonConfig, *, seed: int, dataset: Path, ground_truth: Path
+) -> dict[str, float]:
+    """Poison the data set at ``data_uri`` into the folders ``dataset`` and ``ground_truth``.
+
+    Args:
+        data_digest: the digest in ``data.dvc`` that the data must have; empty to skip the check.
+
+    Raises:
+        InputError: data that are missing, corrupt or of another digest, or settings that cannot be.
+    """
+    trigger = make_trigger(config.trigger)
+    source = local_folder(data_uri)
+    digest = folder_digest(source)
+    if data_digest and digest != data_digest:
+        raise InputError(
+            f"the data in {source} have the digest {digest}, not {data_digest} as asked for: "
+            "restore them (dvc checkout, or pud fetch) or give their own digest"
+        )
+    train, test = open_split(source / "train"), open_split(source / "test")
+    images, labels, truth = poison(train, test, trigger, config, generator=random_stream(seed, "poison"))
+    with timed_folder(ground_truth, "poison") as truth_folder, timed_folder(dataset, "poison") as folder:
+        write_split(folder / "train", images, labels, classes=train.classes, name=train.name, source=digest)
+        write_split(folder / "test", test.images, test.labels, classes=test.classes, name=test.name, source=digest)
+        save_truth(truth_folder, truth, {**dataclasses.asdict(config), "seed": seed, "source": digest})
+    return {"images": len(labels), "poisoned_images": int(truth.poisoned.sum())}

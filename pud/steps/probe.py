@@ -1,0 +1,72 @@
+"""Step adversarial probe: a model and a data set in, the evidence that detection needs out."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from pud.checkpoints import load_model
+from pud.data import Split, open_split
+from pud.device import prepare_process, random_stream, resolve_device
+from pud.errors import InputError
+from pud.probing import ProbeConfig, probe
+from pud.steps.artifacts import rounds_done, save_evidence, timed_folder
+
+
+def matching(split: Split, classes: list[str], input_shape: list[int], model: Path) -> Split:
+    """Return the split if the model takes its images and has as many classes.
+
+    Raises:
+        InputError: they do not belong together.
+    """
+    if list(split.images.shape[1:]) != input_shape or len(split.classes) != len(classes):
+        raise InputError(
+            f"the model in {model} takes images {input_shape} of {len(classes)} classes, the data set has "
+            f"{list(split.images.shape[1:])} of {len(split.classes)}: give the data set that the model was trained on"
+        )
+    return split
+
+
+def probe_step(
+    model: Path,
+    dataset: Path,
+    config: ProbeConfig,
+    *,
+    seed: int,
+    device: str = "auto",
+    probe_folder: Path,
+) -> dict[str, float]:
+    """Probe ``model`` on the training images of ``dataset`` into ``probe_folder``.
+
+    After a round only predictions and adversarial evidence are new: perturbations are those of the infected
+    model, and are not drawn again.
+    """
+    prepare_process()
+    where = resolve_device(device)
+    network, card = load_model(model, where)
+    split = matching(open_split(dataset / "train"), card.classes, card.input_shape, model)
+    done = rounds_done(model)
+    if done:
+        config = dataclasses.replace(config, noise_draws=0, mix_draws=0)
+    with timed_folder(probe_folder, "probe") as folder:
+        evidence = probe(
+            network,
+            np.array(split.images),
+            split.labels,
+            config,
+            generator=random_stream(seed, "probe", done),
+            device=where,
+        )
+        share = np.bincount(evidence.adversarial_labels, minlength=len(card.classes)) / len(split.labels)
+        about = {
+            "rounds_done": done,
+            "adversarial_share": share.tolist(),
+            "settings": dataclasses.asdict(config),
+        }
+        save_evidence(folder, evidence, about)
+    fooled = float((evidence.adversarial_labels != split.labels).mean())
+    return {
+        "fooled": fooled,
+        "adversarial_largest_share": float(share.max()),
+        "adversarial_favourite_class": int(share.argmax()),
+    }

@@ -1,0 +1,71 @@
+"""Step purify: one round on the state that the round before left; round 0 starts from the infected model."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from pud.checkpoints import load_model, load_weights, save_model, save_weights
+from pud.data import open_split
+from pud.detection import CLEAN, POISONED
+from pud.device import prepare_process, random_stream, resolve_device
+from pud.files import read_array, sha256, write_json
+from pud.models import ResNet
+from pud.progress import say
+from pud.purification import PurifyConfig, State, least_suspicious, of_round, purify
+from pud.steps.artifacts import STATE_FORMAT, load_detection, rounds_done, timed_folder
+from pud.steps.probe import matching
+
+
+def save_state(folder: Path, state: State) -> None:
+    """Write what a model folder needs to be a state too: the student is the model itself."""
+    save_weights(folder / "teacher.safetensors", state.teacher)
+    np.save(folder / "clean.npy", state.clean, allow_pickle=False)
+    np.save(folder / "poisoned.npy", state.poisoned, allow_pickle=False)
+    write_json(folder / "state.json", {"format": STATE_FORMAT, "rounds_done": state.rounds_done})
+
+
+def load_state(folder: Path, model: ResNet, n: int) -> State:
+    """Read a state; a plain model folder is the state before the first round."""
+    state = State.initial(model, n)
+    state.rounds_done = rounds_done(folder)
+    if state.rounds_done:
+        load_weights(folder / "teacher.safetensors", state.teacher)
+        state.clean = read_array(folder / "clean.npy", np.bool_, 1)
+        state.poisoned = read_array(folder / "poisoned.npy", np.bool_, 1)
+    return state
+
+
+def purify_step(
+    model: Path,
+    dataset: Path,
+    detection: Path,
+    config: PurifyConfig,
+    *,
+    seed: int,
+    device: str = "auto",
+    purified: Path,
+) -> dict[str, float]:
+    """Run the next round on ``model`` (a model or a state folder) into ``purified`` (both in one)."""
+    prepare_process()
+    where = resolve_device(device)
+    network, card = load_model(model, where)
+    split = matching(open_split(dataset / "train"), card.classes, card.input_shape, model)
+    judged, _ = load_detection(detection)
+    state = load_state(model, network, len(split.labels))
+    round_index = state.rounds_done
+    keep = of_round(config.keep, round_index)
+    state.clean = least_suspicious(split.labels, judged.suspicion, judged.verdict == CLEAN, keep)
+    state.poisoned = judged.verdict == POISONED
+    with timed_folder(purified, "purify") as folder:
+        if state.clean.any() and of_round(config.epochs, round_index) > 0:
+            generator = random_stream(seed, "purify", round_index)
+            purify(state, np.array(split.images), split.labels, config, generator=generator, device=where)
+        else:
+            say(f"purify: nothing left to do in round {round_index + 1}, the model stays as it is")
+            state.rounds_done += 1
+        training = {**dataclasses.asdict(config), "seed": seed, "rounds_done": state.rounds_done}
+        digests = {"training_images": split.digest, "model": sha256(model / "model.safetensors")}
+        save_model(folder, state.student, dataclasses.replace(card, training=training, made_from=digests))
+        save_state(folder, state)
+    return {"clean_images": int(state.clean.sum()), "unlearned_images": int(state.poisoned.sum())}

@@ -1,0 +1,37 @@
+"""Step train: a data set in, an infected model out."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from pud.checkpoints import ModelCard, save_model
+from pud.data import open_split, pixels
+from pud.device import prepare_process, random_stream, resolve_device
+from pud.models import logits
+from pud.steps.artifacts import timed_folder
+from pud.training import TrainConfig, train
+
+
+def train_step(dataset: Path, config: TrainConfig, *, seed: int, device: str = "auto", model: Path) -> dict[str, float]:
+    """Train a model on the training images of ``dataset`` into the folder ``model``."""
+    prepare_process()
+    where = resolve_device(device)
+    split = open_split(dataset / "train")
+    images, labels = np.array(split.images), split.labels
+    sample = pixels(images)
+    card = ModelCard(
+        architecture=config.architecture,
+        input_shape=list(images.shape[1:]),
+        classes=list(split.classes),
+        mean=sample.mean((0, 2, 3)).tolist(),
+        std=sample.std((0, 2, 3)).clamp(min=1e-3).tolist(),
+        training={**dataclasses.asdict(config), "seed": seed},
+        made_from={"training_images": split.digest},
+    )
+    with timed_folder(model, "train") as folder:
+        network = card.build(seed).to(where)
+        train(network, images, labels, config, generator=random_stream(seed, "train"), device=where)
+        save_model(folder, network, card)
+    given = logits(network, images, where).argmax(1).numpy()
+    return {"training_accuracy": float((given == labels).mean())}

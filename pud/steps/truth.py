@@ -1,0 +1,33 @@
+"""The ground truth on disk. Only poison writes it and only evaluate reads it; no other step imports this module."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pud.files import read_array, read_json, write_json
+from pud.ground_truth import GroundTruth
+
+FORMAT = "pud-ground-truth/1"
+
+
+def save_truth(folder: Path, truth: GroundTruth, about: dict[str, Any]) -> None:
+    """Write the ground truth: one .npy a field and ``ground_truth.json`` (how it was poisoned)."""
+    for field in dataclasses.fields(truth):
+        np.save(folder / f"{field.name}.npy", getattr(truth, field.name), allow_pickle=False)
+    write_json(folder / "ground_truth.json", {"format": FORMAT, **about})
+
+
+def load_truth(folder: Path) -> tuple[GroundTruth, dict[str, Any]]:
+    """Read the ground truth and how the data set was poisoned."""
+    folder = Path(folder)
+    about = read_json(folder / "ground_truth.json", FORMAT)
+    truth = GroundTruth(
+        poisoned=read_array(folder / "poisoned.npy", np.bool_, 1),
+        true_labels=read_array(folder / "true_labels.npy", np.int64, 1),
+        triggered_images=read_array(folder / "triggered_images.npy", np.uint8, 4, mmap=True),
+        triggered_true_labels=read_array(folder / "triggered_true_labels.npy", np.int64, 1),
+        triggered_target_labels=read_array(folder / "triggered_target_labels.npy", np.int64, 1),
+    )
+    return truth, about

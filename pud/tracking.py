@@ -1,0 +1,147 @@
+"""MLflow: one parent run for a pipeline run, a child for each round, found by tags. The only importer of mlflow."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+for _name, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "GIT_PYTHON_REFRESH": "quiet",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset as DatasetEntity
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from pud.errors import InputError
+from pud.plots import plot_rounds, plot_suspicion
+from pud.report import INFECTED, PURIFIED, ROUND, SCALARS
+from pud.steps.artifacts import load_detection
+
+RUN_KEY, ROUND_TAG, PARENT_TAG = "pud.run_key", "pud.round", "mlflow.parentRunId"
+LOST = (MlflowException, OSError)
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where a pipeline run is recorded. run_key: the name under which its MLflow run is found again."""
+
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str = "pud"
+    run_key: str = ""
+
+
+def _client(tracking: Tracking) -> tuple[MlflowClient, str]:
+    client = MlflowClient(tracking_uri=tracking.uri)
+    found = client.get_experiment_by_name(tracking.experiment)
+    return client, found.experiment_id if found else client.create_experiment(tracking.experiment)
+
+
+def check(tracking: Tracking) -> None:
+    """Raise InputError unless the tracking server answers."""
+    try:
+        _client(tracking)
+    except Exception as error:  # sqlalchemy, requests and mlflow each have their own
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(
+            f"MLflow at {tracking.uri} cannot be reached ({reason}): start it (make mlflow), "
+            "give another --tracking-uri, or run with --no-tracking"
+        ) from error
+
+
+def _find_or_create(client: MlflowClient, experiment_id: str, name: str, tags: dict[str, str]) -> Run:
+    """Return the one run with these tags: a retried task finds the run that its first try made."""
+    condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    found = client.search_runs([experiment_id], condition, max_results=1, order_by=["attributes.start_time ASC"])
+    return found[0] if found else client.create_run(experiment_id, tags=tags, run_name=name)
+
+
+def parent_run(client: MlflowClient, experiment_id: str, run_key: str) -> Run:
+    """Return the run of the whole pipeline run, reopened if it had ended."""
+    run = _find_or_create(client, experiment_id, run_key, {RUN_KEY: run_key, ROUND_TAG: "all"})
+    if run.info.status != "RUNNING":
+        client.update_run(run.info.run_id, "RUNNING")
+    return run
+
+
+def scalars_of(result: dict[str, Any]) -> dict[str, float]:
+    """Return a stage's metrics under the names that MLflow shows."""
+    values = {key: result[key] for key in SCALARS}
+    values |= {f"robust_accuracy_{record['attack']}".lower(): record["value"] for record in result["robust_accuracy"]}
+    rates = ("true_positive_rate", "false_positive_rate", "auroc")
+    values |= {f"detection_{key}": result["detection"][key] for key in rates if "detection" in result}
+    return values | ({"seconds": result["seconds"]} if "seconds" in result else {})
+
+
+def log_stage(
+    tracking: Tracking,
+    report: dict[str, Any],
+    stage: str,
+    *,
+    step: int,
+    model: Path,
+    detection: Path | None,
+    parameters: dict[str, Any],
+) -> None:
+    """Record one evaluated stage: metrics with the round as step on the parent, a child run for each round.
+
+    The last stage adds parameters, tables, plots and the purified model.
+    """
+    client, experiment_id = _client(tracking)
+    parent = parent_run(client, experiment_id, tracking.run_key).info.run_id
+    result = report["rounds"][-1] if stage == ROUND else report[stage]
+    now = _milliseconds()
+    metrics = [Metric(key, float(value), now, step) for key, value in scalars_of(result).items()]
+    client.log_batch(parent, metrics=metrics)
+    known = client.get_run(parent).data.params
+    values = {name: str(value) for name, value in _flat(parameters).items() if name not in known}
+    client.log_batch(parent, params=[Param(name, value) for name, value in values.items()])
+    if stage == INFECTED:
+        client.log_batch(parent, tags=[RunTag("pud.git_commit", report["git_commit"] or "unknown")])
+        about = report["dataset"]
+        data = DatasetEntity(about["name"], about["digest"], "local", about["uri"])
+        client.log_inputs(parent, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+    if stage == ROUND:
+        tags = {RUN_KEY: tracking.run_key, ROUND_TAG: str(step), PARENT_TAG: parent}
+        child = _find_or_create(client, experiment_id, f"round {step}", tags).info.run_id
+        client.log_batch(child, metrics=metrics)
+        if detection:
+            client.log_artifacts(child, str(detection), "detection")
+        client.set_terminated(child, "FINISHED")
+    if stage == PURIFIED:
+        with tempfile.TemporaryDirectory() as scratch:
+            plot_rounds(report, Path(scratch) / "rounds.png")
+            if detection:
+                plot_suspicion(load_detection(detection)[0], Path(scratch) / "suspicion.png")
+            client.log_artifacts(parent, scratch, "plots")
+        if detection:
+            client.log_artifacts(parent, str(detection), "detection")
+        client.log_artifacts(parent, str(model), "model")
+        client.log_dict(parent, report, "report.json")
+
+
+def close(tracking: Tracking, status: str) -> None:
+    """End the MLflow run and every round of it that is still open, with FINISHED, FAILED or KILLED."""
+    client, experiment_id = _client(tracking)
+    still_open = f"tags.`{RUN_KEY}` = '{tracking.run_key}' and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment_id], still_open):
+        client.set_terminated(run.info.run_id, status)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _milliseconds() -> int:
+    import time
+
+    return int(time.time() * 1000)

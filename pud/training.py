@@ -1,0 +1,68 @@
+"""Plain training of a classifier: what makes the infected model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pud.data import pixels
+from pud.device import autocast
+from pud.progress import track
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """SGD with Nesterov momentum under a one-cycle learning rate; epochs over the whole training set."""
+
+    architecture: str = "resnet8"
+    epochs: int = 6
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 128
+
+
+def train(
+    model: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray,
+    config: TrainConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device,
+) -> None:
+    """Train ``model`` in place on uint8 images (n, c, h, w) with labels (n,)."""
+    optimiser = torch.optim.SGD(
+        model.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=True,
+    )
+    order = batches(len(labels), config.batch_size, config.epochs, generator)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=len(order))
+    targets = torch.from_numpy(labels)
+    model.train()
+    for index in track(order, "train"):
+        chosen = index.numpy()
+        with autocast(device):
+            output = model(pixels(images[chosen]).to(device))
+        loss = functional.cross_entropy(output.float(), targets[index].to(device))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    model.eval()
+
+
+def batches(n: int, batch_size: int, epochs: int, generator: torch.Generator) -> list[Tensor]:
+    """Return the indices of every step: each epoch a new order, cut into equal batches, the short last one left out."""
+    size = min(batch_size, n)
+    return [
+        batch
+        for _ in range(epochs)
+        for batch in torch.randperm(n, generator=generator).split(size)
+        if len(batch) == size
+    ]

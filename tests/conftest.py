@@ -1,0 +1,44 @@
+"""What every test may use: a small real sample of Fashion-MNIST (tests/data) and the process settings of a run."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pud.data import Split, open_split, write_split
+from pud.device import prepare_process
+from pud.fetch import CLASSES
+
+SAMPLE = Path(__file__).parent / "data" / "fashion-mnist-sample.npz"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _process() -> None:
+    prepare_process()
+
+
+@pytest.fixture(scope="session")
+def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set folder: the first images of Fashion-MNIST, in the published order. Do not write into it."""
+    folder = tmp_path_factory.mktemp("sample") / "data"
+    with np.load(SAMPLE, allow_pickle=False) as sample:
+        for split in ("train", "test"):
+            write_split(
+                folder / split,
+                sample[f"{split}_images"],
+                sample[f"{split}_labels"],
+                classes=CLASSES,
+                name="fashion-mnist",
+                source="the first images of Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747), MIT licence",
+            )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train_split(sample_folder: Path) -> Split:
+    return open_split(sample_folder / "train")
+
+
+@pytest.fixture(scope="session")
+def test_split(sample_folder: Path) -> Split:
+    return open_split(sample_folder / "test")

@@ -1,0 +1,128 @@
+"""What may import what, proved in fresh interpreters and over the source tree."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PLATFORM = ("kfp", "mlflow", "dvc", "minio", "kubernetes")
+NEAR_THE_PLATFORM = {"cli", "local_run", "tracking"}
+DEFENDERS = (
+    "pud.detection",
+    "pud.probing",
+    "pud.purification",
+    "pud.steps.detect",
+    "pud.steps.probe",
+    "pud.steps.purify",
+)
+TRUTH = ("pud.ground_truth", "pud.steps.truth", "pud.poisoning")
+
+
+IMPORT = """
+import importlib, json, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(json.dumps(list(sys.modules)))
+"""
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+ALGORITHM = [name_of(path) for path in sorted(ROOT.glob("pud/*.py")) if path.stem not in NEAR_THE_PLATFORM]
+STEPS = [name_of(path) for path in sorted(ROOT.glob("pud/steps/*.py"))]
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """The names of all modules that a fresh interpreter holds after importing these."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT, *modules], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def platform_in(modules: set[str]) -> set[str]:
+    return {name for name in PLATFORM if name in modules}
+
+
+def test_the_lists_of_modules_are_not_empty() -> None:
+    assert {"pud.detection", "pud.purification", "pud.pgd"} <= set(ALGORITHM)
+    assert {"pud.steps.detect", "pud.steps.evaluate"} <= set(STEPS)
+
+
+def test_no_algorithm_and_no_step_loads_the_platform() -> None:
+    assert platform_in(loaded_by(*ALGORITHM, *STEPS)) == set()
+
+
+def test_the_same_check_fails_for_tracking() -> None:
+    assert platform_in(loaded_by("pud.tracking")) == {"mlflow"}
+
+
+def test_no_defending_module_loads_the_ground_truth() -> None:
+    assert loaded_by(*DEFENDERS) & set(TRUTH) == set()
+
+
+def test_the_same_check_fails_for_what_reads_the_truth() -> None:
+    assert loaded_by("pud.steps.truth") & set(TRUTH) == {"pud.ground_truth", "pud.steps.truth"}
+
+
+def test_detect_starts_without_torch() -> None:
+    modules = loaded_by("pud.steps.detect")
+    assert "sklearn" in modules
+    assert "torch" not in modules
+
+
+def imports_of(path: Path) -> set[str]:
+    """All modules that a file names in an import, wherever in the file; relative ones made absolute."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = name_of(path).split(".")[: -node.level] if node.level else []
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def roots_of(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports_of(path)}
+
+
+def importers_of(root: str) -> set[str]:
+    files = [path for folder in ("pud", "components", "pipelines") for path in ROOT.glob(f"{folder}/**/*.py")]
+    return {path.relative_to(ROOT).as_posix() for path in files if root in roots_of(path)}
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [("pud", {"components", "pipelines", "tests", "benchmarks"}), ("components", {"pipelines", "tests", "benchmarks"})],
+)
+def test_imports_go_one_way(folder: str, forbidden: set[str]) -> None:
+    files = sorted(ROOT.glob(f"{folder}/**/*.py"))
+    assert files
+    assert {path.name: roots_of(path) & forbidden for path in files if roots_of(path) & forbidden} == {}
+
+
+def test_only_tracking_imports_mlflow() -> None:
+    assert importers_of("mlflow") == {"pud/tracking.py"}
+
+
+@pytest.mark.parametrize("name", ["minio", "kubernetes", "dvc"])
+def test_nothing_imports_the_rest_of_the_platform(name: str) -> None:
+    assert importers_of(name) == set()
+
+
+def test_nothing_that_could_run_a_stranger_s_code_is_imported() -> None:
+    assert importers_of("pickle") | importers_of("joblib") | importers_of("dill") == set()
+
+
+@pytest.mark.parametrize("module", DEFENDERS)
+def test_no_defending_file_names_the_ground_truth(module: str) -> None:
+    path = ROOT / (module.replace(".", "/") + ".py")
+    assert imports_of(path) & set(TRUTH) == set()

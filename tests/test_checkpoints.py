@@ -1,0 +1,176 @@
+"""Models on disk: bit for bit what was saved, and nothing that a stranger's file could run."""
+
+import dataclasses
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pud.checkpoints import ModelCard, load_model, load_weights, save_model, save_weights
+from pud.errors import InputError
+from pud.models import ResNet
+
+CPU = torch.device("cpu")
+CARD = ModelCard(
+    architecture="resnet8",
+    input_shape=[1, 28, 28],
+    classes=[str(label) for label in range(10)],
+    mean=[0.2860],
+    std=[0.3530],
+    training={"epochs": 1},
+    made_from={"training_images": "0" * 64},
+)
+
+
+def lived_in() -> ResNet:
+    model = CARD.build(3).train()
+    with torch.no_grad():
+        model(torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+    return model.eval()
+
+
+def saved(folder: Path) -> Path:
+    folder.mkdir()
+    save_model(folder, lived_in(), CARD)
+    return folder
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_model_survives_the_round_trip_bit_for_bit(tmp_path: Path) -> None:
+    model = lived_in()
+    read, card = load_model(saved(tmp_path / "model"), CPU)
+    assert card == CARD
+    assert not read.training
+    for (name, before), after in zip(model.state_dict().items(), read.state_dict().values(), strict=True):
+        assert torch.equal(before, after), name
+        assert before.dtype == after.dtype
+        assert before.stride() == after.stride(), name  # channels last in memory, contiguous in the file
+    images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(read(images), model(images))
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
+    for file in ("model.safetensors", "model.json"):
+        assert (one / file).read_bytes() == (two / file).read_bytes()
+
+
+def test_a_model_from_elsewhere_needs_no_digest(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model")
+    edit(folder, sha256=None)
+    assert load_model(folder, CPU)[1] == CARD
+
+
+def remove_the_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def remove_the_card(folder: Path) -> None:
+    (folder / "model.json").unlink()
+
+
+def flip_a_byte(folder: Path) -> None:
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+
+
+def truncate_the_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    edit(folder, sha256=None)
+
+
+def spoil_a_weight(folder: Path) -> None:
+    model = lived_in()
+    with torch.no_grad():
+        model.head.bias[2] = float("nan")
+    save_weights(folder / "model.safetensors", model)
+    edit(folder, sha256=None)
+
+
+def claim_another_architecture(folder: Path) -> None:
+    edit(folder, architecture="resnet18")
+
+
+def claim_an_unknown_architecture(folder: Path) -> None:
+    edit(folder, architecture="vgg")
+
+
+def claim_fewer_classes(folder: Path) -> None:
+    edit(folder, classes=["a", "b"])
+
+
+def lose_a_field(folder: Path) -> None:
+    content = json.loads((folder / "model.json").read_text())
+    del content["mean"]
+    (folder / "model.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (remove_the_weights, "model.safetensors is missing"),
+        (remove_the_card, "model.json is missing"),
+        (flip_a_byte, "does not match its digest"),
+        (truncate_the_weights, "is corrupt or not of the architecture"),
+        (spoil_a_weight, "weight head.bias holds NaN or infinity"),
+        (claim_another_architecture, "is corrupt or not of the architecture"),
+        (claim_an_unknown_architecture, "unknown architecture 'vgg'"),
+        (claim_fewer_classes, "is corrupt or not of the architecture"),
+        (lose_a_field, "model.json lacks mean"),
+    ],
+)
+def test_damage_is_named(damage: Callable[[Path], None], sentence: str, tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model")
+    damage(folder)
+    with pytest.raises(InputError, match=sentence):
+        load_model(folder, CPU)
+
+
+class Trap:
+    """What a hostile checkpoint holds: unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("dump", [torch.save, lambda trap, path: path.write_bytes(pickle.dumps(trap))])
+def test_a_pickle_in_disguise_is_refused_and_not_run(dump: Callable[[Any, Path], Any], tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model")
+    dump(Trap(tmp_path / "sprung"), folder / "model.safetensors")
+    edit(folder, sha256=None)
+    with pytest.raises(InputError, match="is corrupt"):
+        load_model(folder, CPU)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_nothing_on_disk_is_pickled(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model")
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".safetensors"]
+
+
+@pytest.mark.parametrize("names", [["head.bias"], ["head.bias", "surplus"]])
+def test_weights_that_lack_or_add_names_are_refused(names: list[str], tmp_path: Path) -> None:
+    save_file({name: torch.zeros(10) for name in names}, tmp_path / "some.safetensors")
+    with pytest.raises(InputError, match=r"some\.safetensors is corrupt or not"):
+        load_weights(tmp_path / "some.safetensors", CARD.build())
+
+
+def test_the_card_says_all_that_building_needs() -> None:
+    assert {field.name for field in dataclasses.fields(ModelCard)} >= {"architecture", "input_shape", "classes"}
+    assert CARD.build(1).head.out_features == 10

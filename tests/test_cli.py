@@ -1,0 +1,157 @@
+"""What a user gets wrong: one sentence that names it, an exit code, no traceback and no output folder."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pud.checkpoints import ModelCard, save_model
+from pud.cli import main
+from pud.data import open_split
+from pud.files import sha256
+
+NOWHERE = "http://127.0.0.1:9"
+OUTPUTS = ("out", "truth")
+
+
+@dataclasses.dataclass(frozen=True)
+class Desk:
+    """Where a row of bad input works: the folder, a good data set, a good model, and copies of both to break."""
+
+    folder: Path
+    data: Path
+    model: Path
+
+    def broken_data(self, labels: Callable[[np.ndarray], np.ndarray]) -> Path:
+        """Return a copy of the data set whose training labels are changed, its digests right."""
+        copy = self.folder / "data"
+        shutil.copytree(self.data, copy)
+        path = copy / "train" / "labels.npy"
+        np.save(path, labels(np.load(path)))
+        info = json.loads((copy / "train" / "dataset.json").read_text())
+        info["sha256"]["labels.npy"] = sha256(path)
+        (copy / "train" / "dataset.json").write_text(json.dumps(info))
+        return copy
+
+    def broken_model(self, *, nan: bool = False, cut: bool = False, **card: object) -> Path:
+        """Return a copy of the model with NaN in its weights, half of its weights, or another model.json."""
+        copy = self.folder / "model"
+        shutil.copytree(self.model, copy)
+        weights = copy / "model.safetensors"
+        if nan:
+            save_file({**load_file(weights), "head.bias": torch.full((10,), torch.nan)}, weights)
+        if cut:
+            weights.write_bytes(weights.read_bytes()[:1000])
+        content = {**json.loads((copy / "model.json").read_text()), "sha256": sha256(weights), **card}
+        (copy / "model.json").write_text(json.dumps(content))
+        return copy
+
+    def poison(self, *options: str, data: Path | None = None) -> list[str]:
+        folders = ["--dataset", str(self.folder / "out"), "--ground-truth", str(self.folder / "truth")]
+        return ["poison", "--data-uri", f"file:{data or self.data}", *folders, "--train-size", "500", *options]
+
+    def probe(self, *, model: Path | None = None, data: Path | None = None) -> list[str]:
+        inputs = ["--model", str(model or self.model), "--dataset", str(data or self.data)]
+        return ["probe", *inputs, "--out", str(self.folder / "out")]
+
+    def train(self, *options: str) -> list[str]:
+        return ["train", "--dataset", str(self.data), "--model", str(self.folder / "out"), *options]
+
+    def purify(self, *options: str) -> list[str]:
+        inputs = ["--model", str(self.model), "--dataset", str(self.data), "--detection", str(self.folder / "nothing")]
+        return ["purify", *inputs, "--out", str(self.folder / "out"), *options]
+
+    def run(self, *options: str) -> list[str]:
+        return ["run", "--data-uri", f"file:{self.data}", "--runs", str(self.folder / "out"), *options]
+
+
+@pytest.fixture(scope="module")
+def model(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of the sample's shape."""
+    split = open_split(sample_folder / "train")
+    card = ModelCard("resnet8", [1, 28, 28], list(split.classes), [0.3], [0.3], {}, {})
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, card.build(), card)
+    return folder
+
+
+@pytest.fixture
+def desk(sample_folder: Path, model: Path, tmp_path: Path) -> Desk:
+    return Desk(tmp_path, sample_folder, model)
+
+
+def said(status: int, output: str, thing: str, desk: Desk) -> None:
+    """Check what a refused command said and left behind."""
+    assert status == 2
+    assert "Traceback" not in output
+    (line,) = output.splitlines()
+    assert line.startswith("pud: error: ")
+    assert thing in line
+    assert not [path for path in desk.folder.iterdir() if path.name.startswith(OUTPUTS)]
+
+
+# name: (the arguments, what the sentence must name)
+ROWS: dict[str, tuple[Callable[[Desk], list[str]], str]] = {
+    "missing data": (lambda d: d.poison(data=d.folder / "nowhere"), "nowhere"),
+    "another scheme": (lambda d: [*d.poison(), "--data-uri", "s3://bucket/data"], "s3://bucket/data"),
+    "another digest": (lambda d: d.poison("--data-digest", "0123.dir"), "0123.dir"),
+    "unknown trigger": (lambda d: d.poison("--trigger", "sparkle"), "'sparkle'"),
+    "no poison": (lambda d: d.poison("--poison-rate", "0"), "poison rate 0"),
+    "only poison": (lambda d: d.poison("--poison-rate", "1"), "poison rate 1"),
+    "target class not there": (lambda d: d.poison("--target-label", "10"), "target class 10"),
+    "more images than there are": (lambda d: d.poison("--train-size", "70000"), "train size 70000"),
+    "labels outside the classes": (lambda d: d.probe(data=d.broken_data(lambda labels: labels + 1)), "labels.npy"),
+    "negative labels": (lambda d: d.probe(data=d.broken_data(lambda labels: labels - 1)), "-1..8"),
+    "missing model": (lambda d: d.probe(model=d.folder / "nowhere"), "nowhere"),
+    "unknown architecture": (lambda d: d.probe(model=d.broken_model(architecture="vgg99")), "'vgg99'"),
+    "another architecture": (lambda d: d.probe(model=d.broken_model(architecture="resnet18")), "model.safetensors"),
+    "another input shape": (lambda d: d.probe(model=d.broken_model(input_shape=[1, 32, 32])), "[1, 32, 32]"),
+    "NaN weights": (lambda d: d.probe(model=d.broken_model(nan=True)), "NaN"),
+    "corrupt weights": (lambda d: d.probe(model=d.broken_model(cut=True)), "model.safetensors"),
+    "weights of another digest": (lambda d: d.probe(model=d.broken_model(sha256="00")), "model.safetensors"),
+    "unknown device": (lambda d: d.train("--device", "abacus"), "'abacus'"),
+    "a schedule that is no list": (lambda d: d.purify("--keep", "most"), "keep"),
+    "missing detection": (lambda d: d.purify(), "detection.json"),
+    "unreachable MLflow": (lambda d: d.run("--tracking-uri", NOWHERE), NOWHERE),
+    "missing pipeline": (lambda d: d.run("--no-tracking", "--pipeline", "nowhere.yaml"), "nowhere.yaml"),
+    "parameter without a value": (lambda d: d.run("--no-tracking", "-p", "train_size"), "'train_size'"),
+    "unknown data set": (lambda d: ["fetch", "imagenet-22k", "--out", str(d.folder / "out")], "'imagenet-22k'"),
+    "no report": (lambda d: ["report", str(d.folder)], "report.json"),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_bad_input_is_one_sentence(
+    row: str, desk: Desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments, thing = ROWS[row]
+    monkeypatch.setattr(sys, "argv", ["pud", *arguments(desk)])
+    with pytest.raises(SystemExit) as exit_of:
+        main()
+    said(exit_of.value.code, capfd.readouterr().err, thing, desk)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_one_sentence(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pud", *desk.train("--device", "cuda")])
+    with pytest.raises(SystemExit) as exit_of:
+        main()
+    said(exit_of.value.code, capfd.readouterr().err, "'cuda'", desk)
+
+
+@pytest.mark.parametrize("row", ["unknown trigger", "unreachable MLflow"])
+def test_the_installed_command_says_the_same(row: str, desk: Desk) -> None:
+    arguments, thing = ROWS[row]
+    command = [Path(sys.executable).with_name("pud"), *arguments(desk)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    said(done.returncode, done.stderr, thing, desk)

@@ -1,0 +1,69 @@
+"""Configs from loose values: what a pipeline hands over becomes the config's own types, and nothing is guessed."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pud.config import as_parameters, from_mapping
+from pud.detection import DetectConfig
+from pud.errors import InputError
+from pud.poisoning import PoisonConfig
+from pud.probing import ProbeConfig
+from pud.purification import PurifyConfig
+from pud.robustness import EvaluateConfig
+from pud.training import TrainConfig
+
+CONFIGS = [DetectConfig, EvaluateConfig, PoisonConfig, ProbeConfig, PurifyConfig, TrainConfig]
+
+
+@pytest.mark.parametrize("cls", CONFIGS)
+def test_nothing_given_is_the_default(cls: type) -> None:
+    assert from_mapping(cls, {}) == cls()
+
+
+@pytest.mark.parametrize("cls", CONFIGS)
+def test_a_config_survives_the_trip_through_json(cls: type) -> None:
+    assert from_mapping(cls, json.loads(json.dumps(as_parameters(cls())))) == cls()
+
+
+@pytest.mark.parametrize("cls", CONFIGS)
+def test_a_config_survives_a_pipeline_that_makes_every_number_a_float(cls: type) -> None:
+    parameters = json.loads(json.dumps(as_parameters(cls())), parse_int=float)
+    built = from_mapping(cls, parameters)
+    assert built == cls()
+    assert repr(built) == repr(cls())  # 3 and 3.0 are equal, yet only one of them is a number of steps
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "sentence"),
+    [
+        (TrainConfig, {"epoch": 3}, "has no setting epoch: choose from architecture"),
+        (TrainConfig, {"epochs": 2.5}, "give a whole number"),
+        (TrainConfig, {"epochs": "many"}, "give a value of type int"),
+        (TrainConfig, {"epochs": None}, "give a value of type int"),
+        (TrainConfig, {"learning_rate": [0.1]}, "give a value of type float"),
+        (PurifyConfig, {"keep": 0.2}, "give a list"),
+        (PurifyConfig, {"keep": "0.2"}, "give a list"),
+        (PurifyConfig, {"keep": {"0": 0.2}}, "give a list"),
+        (PurifyConfig, {"keep": [0.2, "all"]}, "give a value of type float"),
+        (PurifyConfig, {"epochs": [1, 1.5]}, "give a whole number"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(cls: type, values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        from_mapping(cls, values)
+
+
+endless = pytest.param(float("inf"))
+
+
+@pytest.mark.parametrize("value", [endless, float("nan"), "2.0"])
+def test_a_number_that_is_no_whole_number_is_refused(value: object) -> None:
+    with pytest.raises(InputError, match=r"TrainConfig\.epochs"):
+        from_mapping(TrainConfig, {"epochs": value})
+
+
+def test_one_value_leaves_the_others_at_their_defaults() -> None:
+    assert from_mapping(TrainConfig, {"epochs": 2.0}) == TrainConfig(epochs=2)
+    assert from_mapping(PurifyConfig, {"keep": [1]}) == PurifyConfig(keep=(1.0,))

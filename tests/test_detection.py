@@ -1,0 +1,215 @@
+"""Detection against NumPy oracles and on synthetic evidence whose poison is known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from pud.detection import (
+    CLEAN,
+    POISONED,
+    DetectConfig,
+    Detection,
+    anchored_que_scores,
+    detect,
+    perturbation_consistency,
+    prediction_change,
+    que_scores,
+    two_modes,
+)
+from pud.evidence import Evidence
+
+CONFIG = DetectConfig()
+CLASSES, DIMENSIONS, TARGET = 4, 16, 1
+
+
+def whitened_points(seed: int = 0) -> np.ndarray:
+    """300 points in 5 dimensions, a tenth of them far out along a slanted direction."""
+    random = np.random.default_rng(seed)
+    points = random.normal(size=(300, 5))
+    points[:30] += 4 * np.array([1, -1, 1, 0, 0.5])
+    return points
+
+
+def que_by_hand(points: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return np.array([point @ q @ point for point in points]) / np.trace(q)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 4.0])
+def test_que_scores_take_the_matrix_exponential(alpha: float) -> None:
+    points = whitened_points()
+    second_moment = sum(np.outer(point, point) for point in points) / len(points)
+    values, vectors = np.linalg.eigh(second_moment)
+    q = vectors @ np.diag(np.exp(alpha * (values - 1) / (values.max() - 1))) @ vectors.T
+    np.testing.assert_allclose(que_scores(points, alpha), que_by_hand(points, q), rtol=1e-9)
+
+
+def test_the_elementwise_exponential_would_give_something_else() -> None:
+    points = whitened_points()
+    second_moment = points.T @ points / len(points)
+    elementwise = np.exp(4 * (second_moment - np.eye(5)) / (np.linalg.norm(second_moment, 2) - 1))
+    found, wrong = que_scores(points, 4.0), que_by_hand(points, elementwise)
+    assert np.abs(found / wrong - 1).max() > 0.1
+    assert not np.array_equal(np.argsort(found), np.argsort(wrong))
+
+
+def test_que_scores_do_not_depend_on_the_coordinate_system() -> None:
+    points = whitened_points()
+    rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(5, 5)))[0]
+    np.testing.assert_allclose(que_scores(points @ rotation, 4.0), que_scores(points, 4.0), rtol=1e-9)
+
+
+def test_where_nothing_stands_out_every_direction_counts_the_same() -> None:
+    points = 0.9 * np.random.default_rng(0).uniform(-1, 1, size=(300, 5))
+    np.testing.assert_allclose(que_scores(points, 4.0), (points**2).sum(1) / 5)
+
+
+def one_class(poison_share: float, n: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of one class, which of them are poison, and anchors: the first of the clean ones."""
+    random = np.random.default_rng(0)
+    poisoned = np.arange(n) >= round((1 - poison_share) * n)
+    features = random.normal(size=(n, DIMENSIONS))
+    features[poisoned] = 0.7 * features[poisoned] + 3
+    return features, poisoned, np.arange(n) < 0.3 * n
+
+
+@pytest.mark.parametrize("poison_share", [0.05, 0.3, 0.6])
+def test_anchored_scores_flag_the_outlier_cluster_whatever_its_share(poison_share: float) -> None:
+    features, poisoned, anchors = one_class(poison_share)
+    scores = anchored_que_scores(features, anchors, CONFIG)
+    assert roc_auc_score(poisoned, scores) > 0.99
+    assert np.median(scores[anchors]) == pytest.approx(1)
+
+
+def test_anchors_taken_from_the_majority_turn_the_scores_round() -> None:
+    """The original's assumption, that the bulk of a class is clean: anchors are what lies nearest to its median."""
+    features, poisoned, _ = one_class(0.6)
+    distance = np.linalg.norm(features - np.median(features, axis=0), axis=1)
+    scores = anchored_que_scores(features, distance <= np.quantile(distance, 0.3), CONFIG)
+    assert roc_auc_score(poisoned, scores) < 0.1
+
+
+def test_anchored_scores_do_not_depend_on_where_the_features_lie() -> None:
+    features, _, anchors = one_class(0.3)
+    scores = anchored_que_scores(features, anchors, CONFIG)
+    np.testing.assert_allclose(anchored_que_scores(7 * features + 100, anchors, CONFIG), scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_two_separate_modes_are_seen_as_two(share: float) -> None:
+    random = np.random.default_rng(0)
+    upper = np.arange(1000) < share * 1000
+    values = random.normal(size=1000) + 10 * upper
+    separation, threshold, posterior = two_modes(values)
+    assert separation == pytest.approx(10, rel=0.1)
+    assert 2.5 < threshold < 7.5
+    np.testing.assert_array_equal(posterior > 0.5, upper)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_gaussian_is_not_two_modes(seed: int) -> None:
+    assert two_modes(np.random.default_rng(seed).normal(size=1000))[0] < CONFIG.separation
+
+
+def test_a_wide_upper_mode_does_not_claim_the_lower_end() -> None:
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.normal(0, 0.3, 500), random.normal(6, 3, 500), [-9.0]])
+    assert two_modes(values)[2][-1] == 0
+
+
+def test_a_prediction_that_changes_costs_half_a_point_more() -> None:
+    infected = np.array([[3.0, 4.0], [1.0, 0.0], [1.0, 0.0]])
+    current = np.array([[6.0, 8.0], [0.0, 2.0], [2.0, 2.0]])
+    np.testing.assert_allclose(prediction_change(infected, current), [0, 1.5, 1 - np.sqrt(0.5)], atol=1e-12)
+
+
+def test_perturbation_consistency_is_the_mean_rank() -> None:
+    evidence = dataclasses.replace(
+        synthetic(0, 0), labels=np.zeros(4, int), noise_survival=np.array([0.1, 0.2, 0.3, 0.4]), mix_survival=np.ones(4)
+    )
+    np.testing.assert_allclose(perturbation_consistency(evidence), (np.arange(1, 5) + 2.5) / 8)
+
+
+def synthetic(poison: int, seed: int, per_class: int = 300) -> Evidence:
+    """Evidence of four classes; the first ``poison`` images of the target class survive and lie apart."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(CLASSES), per_class)
+    poisoned = is_poisoned(labels, poison)
+    features = 4 * random.normal(size=(CLASSES, DIMENSIONS))[labels] + random.normal(size=(len(labels), DIMENSIONS))
+    features[poisoned] += 4 * np.sign(random.normal(size=DIMENSIONS))
+    survival = np.where(poisoned, random.uniform(0.8, 1, len(labels)), random.uniform(0, 0.9, len(labels)))
+    logits = 10 * np.eye(CLASSES)[labels] + random.normal(size=(len(labels), CLASSES))
+    return Evidence(
+        labels=labels,
+        logits=logits.astype(np.float32),
+        features=features.astype(np.float32),
+        noise_survival=survival.astype(np.float32),
+        mix_survival=(0.9 * survival).astype(np.float32),
+        adversarial_labels=labels,
+        adversarial_similarity=np.zeros((len(labels), CLASSES), np.float32),
+    )
+
+
+def is_poisoned(labels: np.ndarray, poison: int) -> np.ndarray:
+    return np.isin(np.arange(len(labels)), np.flatnonzero(labels == TARGET)[:poison])
+
+
+def judged(poison: int, seed: int, config: DetectConfig = CONFIG) -> tuple[Detection, np.ndarray]:
+    evidence = synthetic(poison, seed)
+    return detect(evidence, evidence, config), is_poisoned(evidence.labels, poison)
+
+
+# the share of poison in its class is 0.05, 0.1, 0.4, 0.6
+@pytest.mark.parametrize(
+    ("poison", "seed"), [(15, 0), (15, 1), (30, 0), (30, 1), (120, 0), (120, 1), (180, 0), (180, 1)]
+)
+def test_the_target_class_and_its_poison_are_found(poison: int, seed: int) -> None:
+    detection, poisoned = judged(poison, seed)
+    accused = detection.verdict == POISONED
+    assert detection.target_labels == [TARGET]
+    assert set(detection.thresholds) == {TARGET}
+    assert accused[poisoned].mean() > 0.95
+    assert accused[~poisoned].mean() < 0.01
+    assert roc_auc_score(poisoned, detection.suspicion) > 0.95
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_without_poison_none_is_found(seed: int) -> None:
+    detection, _ = judged(0, seed)
+    assert detection.target_labels == []
+    assert detection.thresholds == {}
+    assert set(detection.verdict) == {CLEAN}
+    assert not detection.posterior.any()
+
+
+def test_detection_is_the_same_twice() -> None:
+    first, again = judged(120, 0)[0], judged(120, 0)[0]
+    for name, value in dataclasses.asdict(first).items():
+        np.testing.assert_array_equal(value, getattr(again, name), err_msg=name)
+
+
+def test_a_class_that_is_too_small_is_never_accused() -> None:
+    config = dataclasses.replace(CONFIG, minimum_class_size=301)
+    detection, _ = judged(120, 0, config)
+    assert detection.target_labels == []
+    assert set(detection.verdict) == {CLEAN}
+    assert np.isnan(detection.separation).all()
+
+
+def test_a_small_class_beside_large_ones_is_left_out_alone() -> None:
+    evidence = synthetic(120, 0)
+    kept = (evidence.labels != 0) | (np.arange(len(evidence.labels)) < CONFIG.minimum_class_size - 1)
+    evidence = Evidence(**{name: value[kept] for name, value in dataclasses.asdict(evidence).items()})
+    detection = detect(evidence, evidence, CONFIG)
+    np.testing.assert_array_equal(np.isnan(detection.separation), [True, False, False, False])
+    assert detection.target_labels == [TARGET]
+
+
+def test_images_that_leave_the_infected_model_s_opinion_become_more_suspicious() -> None:
+    infected = synthetic(120, 0)
+    changed = is_poisoned(infected.labels, 120)
+    current = dataclasses.replace(infected, logits=np.where(changed[:, None], -1, 1) * infected.logits)
+    before, after = (detect(infected, view, CONFIG).suspicion for view in (infected, current))
+    np.testing.assert_allclose(after[~changed], before[~changed], atol=1e-5)
+    np.testing.assert_allclose(after[changed], before[changed] + 2.5, atol=1e-5)

@@ -1,0 +1,105 @@
+"""Reading files that may be wrong, writing files that are never half there."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pud.errors import InputError
+from pud.files import finished_folder, read_array, read_json, sha256, write_json
+
+
+def test_a_folder_appears_only_when_it_is_finished(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with finished_folder(target) as folder:
+        (folder / "file").write_text("half")
+        assert not target.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (target / "file").read_text() == "half"
+
+
+def write_half(target: Path, error: BaseException) -> None:
+    with finished_folder(target) as folder:
+        (folder / "file").write_text("half")
+        raise error
+
+
+def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="in the middle"):
+        write_half(tmp_path / "out", RuntimeError("in the middle"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_leaves_the_old_folder_intact(tmp_path: Path) -> None:
+    with finished_folder(tmp_path / "out") as folder:
+        (folder / "file").write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        write_half(tmp_path / "out", KeyboardInterrupt())
+    assert (tmp_path / "out" / "file").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_success_replaces_the_old_folder_whole(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with finished_folder(tmp_path / "out") as folder:
+            (folder / name).write_text(name)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+
+
+def test_leftovers_of_a_killed_run_are_not_taken_over(tmp_path: Path) -> None:
+    with finished_folder(tmp_path / "out") as folder:
+        partial = folder
+    partial.mkdir()
+    (partial / "leftover").write_text("from a killed process with this number")
+    with finished_folder(tmp_path / "out") as folder:
+        assert list(folder.iterdir()) == []
+
+
+def test_json_survives_the_round_trip_in_the_same_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "one.json", {"format": "x/1", "b": [1, 2.5], "a": None})
+    write_json(tmp_path / "two.json", {"a": None, "b": [1, 2.5], "format": "x/1"})
+    assert read_json(tmp_path / "one.json", "x/1") == {"format": "x/1", "b": [1, 2.5], "a": None}
+    assert sha256(tmp_path / "one.json") == sha256(tmp_path / "two.json")
+
+
+def test_json_that_is_not_a_number_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "one.json", {"value": float("nan")})
+    assert not (tmp_path / "one.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"x/1"', "{}", '{"format": "x/2"}'])
+def test_json_of_another_kind_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_text(content)
+    with pytest.raises(InputError, match=r"file\.json"):
+        read_json(tmp_path / "file.json", "x/1")
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_json(tmp_path, "x/1")
+    with pytest.raises(InputError, match="is missing"):
+        sha256(tmp_path)
+    with pytest.raises(InputError):
+        read_array(tmp_path, np.uint8, 1)
+
+
+def test_a_digest_is_that_of_sha256sum(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    assert sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"not an array", json.dumps([1]).encode()])
+def test_an_array_file_that_is_not_one_is_refused(content: bytes, mmap: bool, tmp_path: Path) -> None:
+    (tmp_path / "file.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"file\.npy is corrupt"):
+        read_array(tmp_path / "file.npy", np.uint8, 1, mmap=mmap)
+
+
+@pytest.mark.parametrize(("dtype", "dimensions"), [(np.float32, 2), (np.float64, 1)])
+def test_an_array_of_another_type_or_rank_is_refused(dtype: type, dimensions: int, tmp_path: Path) -> None:
+    np.save(tmp_path / "file.npy", np.zeros((2, 3)))
+    with pytest.raises(InputError, match="dimensions is needed"):
+        read_array(tmp_path / "file.npy", dtype, dimensions)

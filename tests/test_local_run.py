@@ -1,0 +1,208 @@
+"""The whole compiled pipeline through ``pud run``: its report, its MLflow runs, its cache, and a kill in the middle."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from pipelines.pud import ROUNDS
+
+ROOT = Path(__file__).parent.parent
+SCHEMA = json.loads((Path(__file__).parent / "report.schema.json").read_text())
+TINY = {
+    "train_size": 600,
+    "train_settings": {"epochs": 2},
+    "probe_settings": {"noise_draws": 1, "mix_draws": 1, "steps": 1},
+    "purify_settings": {"epochs": [1], "steps": 1},
+    "evaluate_settings": {"pgd_images": 50, "pgd_steps": 3, "autoattack_images": 2},
+}
+RUN_SECONDS, STOP_SECONDS = 600, 60
+
+
+def command(folder: Path, data: Path, name: str, *options: str) -> list[str]:
+    """Return the arguments of a tiny run; it is started in ``folder``, where all that it writes should be."""
+    parameters = [part for key, value in TINY.items() for part in ("-p", f"{key}={json.dumps(value)}")]
+    where = ["--pipeline", str(ROOT / "pipelines" / "pud.yaml"), "--data-uri", f"file:{data}", "--data-digest", ""]
+    return [str(Path(sys.executable).with_name("pud")), "run", "--name", name, *where, *parameters, *options]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Two runs of the same name, one after the other, and what each left."""
+
+    folder: Path
+    first: subprocess.CompletedProcess[str]
+    first_log: str
+    second: subprocess.CompletedProcess[str]
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def runs(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("runs")
+    started = command(folder, sample_folder, "tiny")
+    options = {"cwd": folder, "capture_output": True, "text": True, "timeout": RUN_SECONDS, "check": False}
+    first = subprocess.run(started, **options)
+    assert first.returncode == 0, first.stderr
+    log = (folder / "runs" / "tiny" / "kfp.log").read_text()
+    return Runs(folder, first, log, subprocess.run(started, **options))
+
+
+def mlflow_runs(folder: Path) -> list[dict[str, str]]:
+    """Return the id, status and tags of every MLflow run in a folder's database."""
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        rows = database.execute("select run_uuid, status from runs").fetchall()
+        tags = database.execute("select run_uuid, key, value from tags").fetchall()
+    about = {run: {"id": run, "status": status} for run, status in rows}
+    for run, key, value in tags:
+        about[run][key] = value
+    return list(about.values())
+
+
+def parents(folder: Path) -> list[dict[str, str]]:
+    return [run for run in mlflow_runs(folder) if "mlflow.parentRunId" not in run]
+
+
+def executed(log: str) -> set[str]:
+    """Return the components of the tasks that a log says were started; kfp starts nothing on a cache hit."""
+    names = re.findall(r"Executing task '([\w-]+)'", re.sub(r"\x1b\[\d+m", "", log))
+    return {re.sub(r"-\d+$", "", name) for name in names}
+
+
+def test_the_report_satisfies_the_schema(runs: Runs) -> None:
+    report = json.loads((runs.run / "report.json").read_text())
+    jsonschema.validate(report, SCHEMA)
+    assert len(report["rounds"]) == ROUNDS
+    assert [record["attack"] for record in report["purified"]["robust_accuracy"]] == ["PGD", "AutoAttack"]
+
+
+def test_a_run_leaves_its_record_and_nothing_temporary(runs: Runs) -> None:
+    assert (runs.folder / "runs" / "latest").resolve() == runs.run
+    assert {path.name for path in runs.run.iterdir()} == {"kfp", "kfp.log", "report.json"}
+    assert {path.name for path in runs.folder.iterdir()} == {"runs", "mlflow.db", "mlruns"}
+    assert not list(runs.folder.rglob("*.partial*"))
+
+
+def test_a_run_says_what_it_does_and_prints_the_table(runs: Runs) -> None:
+    lines = runs.first.stdout.splitlines()
+    assert [line for line in lines if line.startswith("-- ")][:3] == ["-- poison", "-- train", "-- evaluate"]
+    assert [line.split("  ")[0] for line in lines if re.match(r"(infected|round \d|purified)  ", line)] == [
+        "infected",
+        *(f"round {index + 1}" for index in range(ROUNDS)),
+        "purified",
+    ]
+
+
+def test_a_run_has_one_finished_mlflow_parent_and_a_child_a_round(runs: Runs) -> None:
+    (parent,) = parents(runs.folder)
+    children = [run for run in mlflow_runs(runs.folder) if run.get("mlflow.parentRunId") == parent["id"]]
+    assert len(children) == ROUNDS
+    assert sorted(child["pud.round"] for child in children) == [str(index + 1) for index in range(ROUNDS)]
+    assert {run["status"] for run in (parent, *children)} == {"FINISHED"}
+
+
+def test_mlflow_has_the_metrics_with_the_round_as_step(runs: Runs) -> None:
+    (parent,) = parents(runs.folder)
+    with sqlite3.connect(runs.folder / "mlflow.db") as database:
+        steps = database.execute(
+            "select distinct step, value from metrics where run_uuid = ? and key = 'clean_accuracy'", (parent["id"],)
+        ).fetchall()
+        names = {key for (key,) in database.execute("select distinct key from metrics")}
+    report = json.loads((runs.run / "report.json").read_text())
+    stages = [report["infected"], *report["rounds"], report["purified"]]
+    assert set(steps) >= {(step, stage["clean_accuracy"]) for step, stage in enumerate(stages)}
+    assert names >= {"attack_success_rate", "recovery_accuracy", "robust_accuracy_pgd", "detection_auroc"}
+
+
+def test_mlflow_has_the_data_set_and_the_parameters(runs: Runs) -> None:
+    report = json.loads((runs.run / "report.json").read_text())
+    with sqlite3.connect(runs.folder / "mlflow.db") as database:
+        data = database.execute("select name, digest from datasets").fetchall()
+        parameters = dict(database.execute("select key, value from params").fetchall())
+    assert data == [("fashion-mnist", report["dataset"]["digest"])]
+    assert parameters["train.epochs"] == "2"
+    assert {name.split(".")[0] for name in parameters} == {"train", "probe", "detect", "purify", "evaluate"}
+
+
+def test_mlflow_has_the_table_the_plots_the_model_and_the_report(runs: Runs) -> None:
+    (parent,) = parents(runs.folder)
+    (artifacts,) = (runs.folder / "mlruns").rglob(f"{parent['id']}/artifacts")
+    files = {path.relative_to(artifacts).as_posix() for path in artifacts.rglob("*") if path.is_file()}
+    assert files >= {
+        "report.json",
+        "plots/rounds.png",
+        "plots/suspicion.png",
+        "detection/detection.parquet",
+        "model/model.safetensors",
+        "model/model.json",
+    }
+
+
+def test_the_same_run_again_takes_what_was_done_from_the_cache(runs: Runs) -> None:
+    log = (runs.run / "kfp.log").read_text()
+    assert runs.second.returncode == 0, runs.second.stderr
+    assert executed(runs.first_log) >= {"poison", "train", "adversarial-probe", "detect", "purify", "evaluate"}
+    assert executed(log) - {"finish", "always-close-tracking"} == {"evaluate"}
+
+
+def killed_run(folder: Path, data: Path) -> tuple[int, str]:
+    """Start a run, send SIGTERM as soon as it trains, and return its exit code and what it said."""
+    process = subprocess.Popen(
+        command(folder, data, "killed"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    said = ""
+    for line in process.stdout:
+        said += line
+        if line.startswith("-- train"):
+            time.sleep(1)
+            process.send_signal(signal.SIGTERM)
+            break
+    said += process.communicate(timeout=STOP_SECONDS)[0]
+    return process.returncode, said
+
+
+def alive(text: str) -> list[int]:
+    """Return the processes other than this one whose command line or working folder names ``text``."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            try:
+                if text in (process / "cmdline").read_text() or text in os.readlink(process / "cwd"):
+                    found.append(int(process.name))
+            except OSError:
+                continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="processes are looked up in /proc")
+def test_a_killed_run_leaves_no_process_no_temporary_folder_and_no_open_mlflow_run(
+    sample_folder: Path, tmp_path: Path
+) -> None:
+    code, said = killed_run(tmp_path, sample_folder)
+    assert code != 0
+    assert "Traceback" not in said
+    assert alive(str(tmp_path)) == []
+    assert not (tmp_path / "runs" / "killed" / "tmp").exists()
+    (parent,) = parents(tmp_path) or [{"status": "KILLED"}]
+    assert parent["status"] == "KILLED"
+
+
+def test_a_run_whose_task_fails_says_why_in_one_sentence(sample_folder: Path, tmp_path: Path) -> None:
+    failing = [*command(tmp_path, sample_folder, "wrong"), "--no-tracking", "--trigger", "sparkle"]
+    done = subprocess.run(failing, cwd=tmp_path, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("pud: error: unknown trigger 'sparkle'")
+    assert not (tmp_path / "runs" / "wrong" / "tmp").exists()

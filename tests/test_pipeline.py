@@ -1,0 +1,298 @@
+"""The compiled pipeline: not stale, in the right order, placed as asked, and blind to the ground truth."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Model
+from kfp.dsl.types.type_utils import InconsistentTypeException
+
+from components.artifacts import Detection, GroundTruth, Probe, Report
+from pipelines.placement import USER_ID
+from pipelines.pud import COMPILED, ROUNDS
+
+ROOT = Path(__file__).parent.parent
+GPU, CPU = ("train", "adversarial-probe", "purify", "evaluate"), ("poison", "detect", "finish")
+DEFENDING = ("train", "adversarial_probe", "detect", "purify")
+COMPONENTS = (*DEFENDING, "poison", "evaluate", "finish")
+SECRET_TYPES = {"system.PudGroundTruth", "system.PudReport"}
+MAXIMUM_BODY_LINES = 40
+
+SPEC, PLATFORM = yaml.safe_load_all(COMPILED.read_text())
+EXECUTORS = SPEC["deploymentSpec"]["executors"]
+PLACES = PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def component_of(label: str) -> str:
+    """Return the component that an executor such as exec-evaluate-2-2 runs."""
+    return max((name for name in GPU + CPU if label.startswith(f"exec-{name}")), key=len)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task that runs a container. sources: of each artifact input the task that makes it, nested pipelines looked
+    through; graph_inputs: the parameters of the graph that the task is in."""
+
+    label: str
+    spec: dict[str, Any]
+    sources: dict[str, str]
+    graph_inputs: set[str]
+
+    @property
+    def stage(self) -> str:
+        return self.spec["inputs"]["parameters"]["stage"]["runtimeValue"]["constant"]
+
+
+def tasks_of(part: dict[str, Any], path: str, given: dict[str, str]) -> dict[str, Task]:
+    """Return the tasks inside a graph by their path; ``given`` names the makers of the graph's own artifact inputs."""
+    found: dict[str, Task] = {}
+    for name, spec in part["dag"]["tasks"].items():
+        sources = {key: maker(part, path, given, about) for key, about in artifacts_of(spec).items()}
+        inner = SPEC["components"][spec["componentRef"]["name"]]
+        if "dag" in inner:
+            found |= tasks_of(inner, f"{path}{name}/", sources)
+        else:
+            parameters = set(part["inputDefinitions"]["parameters"])
+            found[path + name] = Task(inner["executorLabel"], spec, sources, parameters)
+    return found
+
+
+def artifacts_of(spec: dict[str, Any]) -> dict[str, Any]:
+    return spec.get("inputs", {}).get("artifacts", {})
+
+
+def maker(part: dict[str, Any], path: str, given: dict[str, str], about: dict[str, Any]) -> str:
+    """Return the path of the task that makes an artifact."""
+    if "componentInputArtifact" in about:
+        return given[about["componentInputArtifact"]]
+    name, key = about["taskOutputArtifact"]["producerTask"], about["taskOutputArtifact"]["outputArtifactKey"]
+    inner = SPEC["components"][part["dag"]["tasks"][name]["componentRef"]["name"]]
+    if "dag" not in inner:
+        return path + name
+    (selector,) = inner["dag"]["outputs"]["artifacts"][key]["artifactSelectors"]
+    return f"{path}{name}/{selector['producerSubtask']}"
+
+
+def component(name: str) -> Any:
+    return getattr(importlib.import_module(f"components.{name}"), name)
+
+
+def body(path: Path) -> str:
+    """Return a compiled file without the comment at its top, whose dictionaries kfp writes in random order."""
+    return "".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("#"))
+
+
+TASKS = tasks_of(SPEC["root"], "", {})
+each_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+
+
+def found(name: str, **sources: str) -> list[str]:
+    """Return the paths of the tasks of a component whose inputs come from these tasks."""
+    return [
+        path
+        for path, task in TASKS.items()
+        if component_of(task.label) == name and sources.items() <= task.sources.items()
+    ]
+
+
+def models() -> list[str]:
+    """Return the paths of train and of each round's purify, in the order in which the model passes through them."""
+    path = found("train")
+    while following := found("purify", model=path[-1]):
+        path += following
+    return path
+
+
+def test_the_compiled_pipeline_is_not_stale(tmp_path: Path) -> None:
+    out = tmp_path / "pud.yaml"
+    subprocess.run([sys.executable, "-m", "pipelines.pud", str(out)], cwd=ROOT, check=True, timeout=120)
+    assert body(out) == body(COMPILED), "run make compile"
+
+
+def test_every_component_runs_as_often_as_the_rounds_ask() -> None:
+    count = {name: len(found(name)) for name in GPU + CPU}
+    assert count == {
+        "poison": 1,
+        "train": 1,
+        "adversarial-probe": ROUNDS + 1,
+        "detect": ROUNDS + 1,
+        "purify": ROUNDS,
+        "evaluate": ROUNDS + 2,
+        "finish": 1,
+    }
+    assert len(TASKS) == len(EXECUTORS) == len(PLACES)
+
+
+def test_every_step_works_on_the_poisoned_data_set() -> None:
+    (poison,) = found("poison")
+    makers = {task.sources["dataset"] for task in TASKS.values() if "dataset" in task.sources}
+    truths = {task.sources["ground_truth"] for task in TASKS.values() if "ground_truth" in task.sources}
+    assert makers == truths == {poison}
+
+
+def test_the_model_passes_through_train_and_every_round() -> None:
+    assert len(models()) == ROUNDS + 1
+
+
+@pytest.mark.parametrize("index", range(ROUNDS + 1))
+def test_every_detect_compares_the_infected_model_with_the_last_one(index: int) -> None:
+    (infected,) = found("adversarial-probe", model=models()[0])
+    (last,) = found("adversarial-probe", model=models()[index])
+    (detection,) = found("detect", infected_probe=infected, probe=last)
+    if index < ROUNDS:
+        assert TASKS[models()[index + 1]].sources["detection"] == detection
+
+
+def test_every_stage_is_measured_and_extends_the_report_before_it() -> None:
+    (last,) = found("evaluate", model=models()[0])
+    assert TASKS[last].stage == "infected"
+    assert "previous_report" not in TASKS[last].sources
+    for model in models()[1:]:
+        (last,) = found("evaluate", model=model, previous_report=last, detection=TASKS[model].sources["detection"])
+        assert TASKS[last].stage == "round"
+    (last,) = found("evaluate", model=models()[-1], previous_report=last)
+    assert TASKS[last].stage == "purified"
+
+
+def test_finish_runs_whatever_happened() -> None:
+    tasks = SPEC["root"]["dag"]["tasks"]
+    assert tasks["finish"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert tasks["finish"]["dependentTasks"] == ["exit-handler-1"]
+
+
+def test_every_pipeline_parameter_has_a_default() -> None:
+    parameters = SPEC["root"]["inputDefinitions"]["parameters"]
+    assert {name for name, about in parameters.items() if "defaultValue" not in about} == set()
+    assert "artifacts" not in SPEC["root"]["inputDefinitions"]
+
+
+@each_task
+def test_only_what_has_side_effects_is_never_cached(task: Task) -> None:
+    assert task.spec["cachingOptions"].get("enableCache", False) == (
+        component_of(task.label) not in ("evaluate", "finish")
+    )
+
+
+@each_task
+def test_every_task_takes_its_image_from_the_parameter(task: Task) -> None:
+    assert EXECUTORS[task.label]["container"]["image"] == "{{$.inputs.parameters['pipelinechannel--image']}}"
+    assert "image" in task.spec["inputs"]["parameters"]["pipelinechannel--image"]["componentInputParameter"]
+
+
+@each_task
+def test_every_task_is_retried_timed_and_asks_for_resources(task: Task) -> None:
+    resources = EXECUTORS[task.label]["container"]["resources"]
+    assert task.spec["retryPolicy"]["maxRetryCount"] == 3
+    assert int(PLACES[task.label]["activeDeadlineSeconds"]) >= 3600
+    assert float(resources["resourceCpuRequest"]) > 0
+    assert resources["resourceMemoryRequest"].endswith("Gi")
+
+
+@each_task
+def test_every_task_runs_without_root(task: Task) -> None:
+    context = PLACES[task.label]["securityContext"]
+    assert context == {"runAsNonRoot": True, "runAsUser": str(USER_ID), "runAsGroup": str(USER_ID)}
+
+
+@each_task
+def test_every_task_is_placed_on_its_pool_by_parameters_of_its_graph(task: Task) -> None:
+    pool = "gpu" if component_of(task.label) in GPU else "cpu"
+    place = PLACES[task.label]
+    (toleration,) = place["tolerations"]
+    selector = place["nodeSelector"]["nodeSelectorJson"]["componentInputParameter"]
+    names = {selector, toleration["tolerationJson"]["componentInputParameter"]}
+    assert {name.removeprefix("pipelinechannel--") for name in names} == {
+        f"{pool}_node_selector",
+        f"{pool}_tolerations",
+    }
+    assert names <= task.graph_inputs, "the cluster resolves the names among the inputs of the task's graph"
+
+
+@each_task
+def test_only_tasks_that_run_the_model_get_an_accelerator_and_shared_memory(task: Task) -> None:
+    accelerator = EXECUTORS[task.label]["container"]["resources"].get("accelerator")
+    mounts = PLACES[task.label].get("emptyDirMounts")
+    if component_of(task.label) in CPU:
+        assert accelerator is None
+        assert mounts is None
+    else:
+        assert accelerator == {
+            "resourceType": "{{$.inputs.parameters['pipelinechannel--accelerator']}}",
+            "resourceCount": "{{$.inputs.parameters['pipelinechannel--accelerator_count']}}",
+        }
+        assert [(mount["mountPath"], mount["medium"]) for mount in mounts] == [("/dev/shm", "Memory")]
+
+
+def test_only_evaluate_takes_the_ground_truth_or_a_report() -> None:
+    takers, makers = set(), set()
+    for part in SPEC["components"].values():
+        if "executorLabel" in part:
+            for side, names in (("inputDefinitions", takers), ("outputDefinitions", makers)):
+                artifacts = part.get(side, {}).get("artifacts", {}).values()
+                if SECRET_TYPES & {about["artifactType"]["schemaTitle"] for about in artifacts}:
+                    names.add(component_of(part["executorLabel"]))
+    assert takers == {"evaluate"}
+    assert makers == {"poison", "evaluate"}
+
+
+@pytest.mark.parametrize("name", DEFENDING)
+def test_a_defending_component_takes_no_artifact_of_any_type(name: str) -> None:
+    types = {about.type.split("@")[0] for about in component(name).component_spec.inputs.values()}
+    assert "system.Artifact" not in types
+
+
+ARTIFACTS = {
+    "train": {"dataset": Dataset},
+    "adversarial_probe": {"model": Model, "dataset": Dataset},
+    "detect": {"infected_probe": Probe, "probe": Probe},
+    "purify": {"model": Model, "dataset": Dataset, "detection": Detection},
+}
+INPUTS = [(name, into) for name, inputs in ARTIFACTS.items() for into in inputs]
+
+
+def compile_with(name: str, artifacts: dict[str, type]) -> None:
+    """Compile a pipeline of one component whose artifact inputs are the pipeline's own, of these types."""
+    takes = component(name).component_spec.inputs
+    scalars = {"settings": {}, "seed": 0, "device": "cpu"}
+    constants = {key: value for key, value in scalars.items() if key in takes}
+
+    def handed(*given: Any) -> None:
+        component(name)(**dict(zip(artifacts, given, strict=True)), **constants)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    inputs = [inspect.Parameter(key, kind, annotation=Input[artifact]) for key, artifact in artifacts.items()]
+    handed.__signature__ = inspect.Signature(inputs)
+    dsl.pipeline(handed)
+
+
+def test_the_defending_components_have_the_artifact_inputs_that_are_tried_below() -> None:
+    for name, artifacts in ARTIFACTS.items():
+        takes = component(name).component_spec.inputs
+        assert {key for key, about in takes.items() if "@" in about.type} == artifacts.keys()
+        compile_with(name, artifacts)
+
+
+@pytest.mark.parametrize("secret", [GroundTruth, Report])
+@pytest.mark.parametrize(("name", "into"), INPUTS)
+def test_the_compiler_refuses_to_hand_a_defence_the_truth(name: str, into: str, secret: type) -> None:
+    with pytest.raises(InconsistentTypeException, match=secret.schema_title):
+        compile_with(name, {**ARTIFACTS[name], into: secret})
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_a_component_is_short_and_calls_one_step(name: str) -> None:
+    tree = ast.parse((ROOT / "components" / f"{name}.py").read_text())
+    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    calls = [node.func.id for node in ast.walk(function) if isinstance(node, ast.Call) and hasattr(node.func, "id")]
+    lines = function.end_lineno - function.body[0].lineno + 1
+    assert lines <= MAXIMUM_BODY_LINES
+    assert len([call for call in calls if call.endswith("_step")]) == (0 if name == "finish" else 1)
+    assert callable(component(name).python_func)

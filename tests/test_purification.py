@@ -1,0 +1,209 @@
+"""Purification: each piece against its closed form, and a small real round."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pud.data import Split, pixels
+from pud.models import ResNet
+from pud.purification import (
+    AffineTrigger,
+    PurifyConfig,
+    State,
+    estimate_trigger,
+    forget,
+    least_suspicious,
+    of_round,
+    purify,
+    update_teacher,
+)
+
+CPU = torch.device("cpu")
+
+
+def some_images(n: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(n, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"), [((1, 2, 3), [1, 2, 3, 3, 3]), ((7,), [7, 7, 7, 7, 7]), ((0.5, 0.1), [0.5] + 4 * [0.1])]
+)
+def test_the_last_number_of_a_schedule_serves_all_further_rounds(
+    schedule: tuple[float, ...], expected: list[float]
+) -> None:
+    assert [of_round(schedule, index) for index in range(5)] == expected
+
+
+def test_an_affine_stamp_is_recovered_exactly() -> None:
+    clean = some_images(50)
+    generator = torch.Generator().manual_seed(1)
+    scale = torch.rand(1, 6, 6, generator=generator)
+    shift = (1 - scale) * torch.rand(1, 6, 6, generator=generator)
+    estimate = estimate_trigger(scale * clean + shift, clean)
+    torch.testing.assert_close(estimate.scale, scale, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(estimate.shift, shift, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(estimate(clean), scale * clean + shift, atol=1e-5, rtol=1e-5)
+
+
+def test_an_affine_stamp_is_recovered_from_other_images() -> None:
+    estimate = estimate_trigger(0.8 * some_images(3000, 1) + 0.1, some_images(3000, 2))
+    assert (estimate.scale - 0.8).abs().max() < 0.05
+    assert (estimate.shift - 0.1).abs().max() < 0.03
+
+
+def test_a_patch_on_a_constant_background_is_a_shift() -> None:
+    clean = torch.zeros(20, 1, 6, 6)
+    stamped = clean.clone()
+    stamped[..., -3:, -3:] = 1
+    estimate = estimate_trigger(stamped, clean)
+    assert torch.equal(estimate.scale, torch.ones(1, 6, 6))
+    assert torch.equal(estimate.shift, stamped[0])
+    assert torch.equal(estimate(clean), stamped)
+
+
+def test_an_estimate_stays_in_the_image_range_and_leaves_its_input_alone() -> None:
+    images = some_images(4)
+    before = images.clone()
+    stamped = AffineTrigger(torch.full((1, 6, 6), 0.9), torch.full((1, 6, 6), 0.5))(images)
+    assert stamped.max() == 1
+    assert torch.equal(images, before)
+
+
+def test_forgetting_is_minus_the_logarithm_of_not_being_the_label() -> None:
+    logits = torch.tensor([[0.0, 0.0], [0.0, np.log(3.0)], [2.0, -1.0]])
+    labels = torch.tensor([0, 1, 1])
+    p = np.array([0.5, 0.75, 1 / (1 + np.exp(3))])
+    assert float(forget(logits, labels)) == pytest.approx(-np.log(1.001 - p).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize("gap", [-1e4, -30.0, 0.0, 30.0, 1e4])
+def test_forgetting_is_bounded_and_so_is_its_gradient(gap: float) -> None:
+    logits = torch.tensor([[gap, 0.0, 0.0]], requires_grad=True)
+    loss = forget(logits, torch.tensor([0]))
+    loss.backward()
+    assert -1.1e-3 < float(loss.detach()) < -np.log(1e-3) + 1e-3
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1
+
+
+def test_of_each_class_the_least_suspicious_share_is_kept() -> None:
+    labels = np.array([0] * 10 + [1] * 5 + [2] * 3)
+    suspicion = np.arange(18)[::-1].astype(float)
+    eligible = np.ones(18, bool)
+    eligible[[9, 15, 16, 17]] = False
+    mask = least_suspicious(labels, suspicion, eligible, 0.4)
+    np.testing.assert_array_equal(np.flatnonzero(mask), [5, 6, 7, 8, 13, 14])  # 4 of 9, 2 of 5, none of the third class
+
+
+@pytest.mark.parametrize(("keep", "count"), [(0.0, 0), (0.01, 2), (0.5, 10), (1.0, 20)])
+def test_the_share_kept_is_rounded_up(keep: float, count: int) -> None:
+    labels, everything = np.repeat([3, 5], 10), np.ones(20, bool)
+    assert least_suspicious(labels, np.zeros(20), everything, keep).sum() == count
+
+
+def test_nothing_eligible_is_nothing_kept() -> None:
+    assert not least_suspicious(np.zeros(5, int), np.zeros(5), np.zeros(5, bool), 1.0).any()
+
+
+def test_the_teacher_follows_in_parameters_and_batch_norm_buffers() -> None:
+    teacher, student = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+    with torch.no_grad():
+        student.weight.fill_(3)
+        student.running_mean.fill_(-2)  # type: ignore[union-attr]
+        student.running_var.fill_(5)  # type: ignore[union-attr]
+        student.num_batches_tracked.fill_(7)  # type: ignore[union-attr]
+    update_teacher(teacher, student, 0.75)
+    torch.testing.assert_close(teacher.weight.data, torch.full((2,), 1.5))
+    torch.testing.assert_close(teacher.running_mean, torch.full((2,), -0.5))
+    torch.testing.assert_close(teacher.running_var, torch.full((2,), 2.0))
+    assert teacher.num_batches_tracked == 7
+    assert (student.weight == 3).all()
+
+
+@pytest.mark.parametrize(("decay", "value"), [(0.0, 3.0), (1.0, 1.0)])
+def test_decay_zero_copies_the_student_and_decay_one_keeps_the_teacher(decay: float, value: float) -> None:
+    teacher, student = nn.BatchNorm2d(1), nn.BatchNorm2d(1)
+    nn.init.constant_(student.weight, 3)
+    update_teacher(teacher, student, decay)
+    assert float(teacher.weight.detach()) == value
+
+
+def small_model() -> ResNet:
+    torch.manual_seed(3)
+    return ResNet((1, 28, 28), 10, [0.286], [0.353], widths=(8, 16), blocks=(1, 1), stem_stride=2).eval()
+
+
+CONFIG = PurifyConfig(epochs=(1,), batch_size=32, steps=1)
+
+
+def one_round(split: Split, clean: int, poisoned: int, seed: int = 0, config: PurifyConfig = CONFIG) -> State:
+    """A round on 120 images of the sample, of which the first are clean and the last are accused."""
+    n = 120
+    state = State.initial(small_model(), n)
+    state.clean[:clean] = True
+    state.poisoned[n - poisoned :] = poisoned > 0
+    generator = torch.Generator().manual_seed(seed)
+    purify(state, np.array(split.images[:n]), split.labels[:n], config, generator=generator, device=CPU)
+    return state
+
+
+def same(one: nn.Module, two: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(("clean", "poisoned"), [(96, 0), (96, 1), (96, 20), (5, 20), (2, 0)])
+def test_a_round_moves_both_models_and_is_counted(clean: int, poisoned: int, train_split: Split) -> None:
+    state = one_round(train_split, clean, poisoned)
+    start = small_model()
+    assert state.rounds_done == 1
+    assert not state.student.training
+    assert not same(state.student, start)
+    assert not same(state.teacher, start)
+    assert not same(state.teacher, state.student)
+    assert all(torch.isfinite(tensor).all() for tensor in state.student.state_dict().values())
+
+
+def test_a_round_is_the_same_twice(train_split: Split) -> None:
+    torch.manual_seed(1)
+    first = one_round(train_split, 96, 20)
+    torch.manual_seed(2)
+    again, other = one_round(train_split, 96, 20), one_round(train_split, 96, 20, seed=1)
+    assert same(first.student, again.student)
+    assert same(first.teacher, again.teacher)
+    assert not same(first.student, other.student)
+
+
+def test_images_that_are_neither_clean_nor_accused_do_not_matter(train_split: Split) -> None:
+    images = np.array(train_split.images)
+    images[96:100] = 255 - images[96:100]
+    altered = dataclasses.replace(train_split, images=images)
+    assert same(one_round(train_split, 96, 20).student, one_round(altered, 96, 20).student)
+
+
+def test_a_round_unlearns_the_accused_label(train_split: Split) -> None:
+    """Right after a round that pushes hard, accused images have left their label more than after one that does not."""
+    images, labels = pixels(train_split.images[100:120].copy()), torch.from_numpy(train_split.labels[100:120])
+
+    def probability(weight: float) -> float:
+        config = dataclasses.replace(CONFIG, epochs=(15,), learning_rate=(0.1,), unlearn_weight=weight, stamp_rate=0.0)
+        student = one_round(train_split, 96, 20, config=config).student
+        with torch.no_grad():
+            output = student(images)
+        return float(output.softmax(1).gather(1, labels[:, None]).mean())
+
+    assert probability(5.0) < 0.5 * probability(0.0)
+
+
+def test_the_state_before_the_first_round_is_the_infected_model() -> None:
+    infected = small_model()
+    state = State.initial(infected, 7)
+    assert same(state.student, infected)
+    assert same(state.teacher, infected)
+    assert state.teacher is not state.student
+    assert (state.clean.sum(), state.poisoned.sum(), state.rounds_done, len(state.clean)) == (0, 0, 0, 7)
+    assert copy.deepcopy(state).rounds_done == 0

@@ -1,0 +1,92 @@
+"""The report: its stages in order, its table for people, its rows for plots."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pud.errors import InputError
+from pud.report import FORMAT, load_report, rows_of, save_report, stages_of, table
+
+
+def stage(clean: float, success: float, recovery: float, robust: float, **more: Any) -> dict[str, Any]:
+    record = {"attack": "PGD", "epsilon": 8 / 255, "steps": 20, "restarts": 1, "n": 1000, "seed": 0, "value": robust}
+    return {
+        "clean_accuracy": clean,
+        "attack_success_rate": success,
+        "recovery_accuracy": recovery,
+        "robust_accuracy": [record],
+        **more,
+    }
+
+
+def detected(targets: list[int]) -> dict[str, Any]:
+    return {"true_positive_rate": 0.987, "false_positive_rate": 0.0012, "target_labels": targets}
+
+
+def small_report() -> dict[str, Any]:
+    last = stage(0.884, 0.014, 0.89, 0.83, detection=detected([0]), seconds=160.4)
+    last["robust_accuracy"].append({**last["robust_accuracy"][0], "attack": "AutoAttack", "n": 64, "value": 0.8125})
+    return {
+        "format": FORMAT,
+        "infected": stage(0.903, 0.995, 0.004, 0.31),
+        "rounds": [stage(0.86, 0.08, 0.8, 0.79, detection=detected([0]), seconds=41.2)],
+        "purified": last,
+    }
+
+
+def test_stages_come_in_order() -> None:
+    assert [name for name, _ in stages_of(small_report())] == ["infected", "round 1", "purified"]
+
+
+def test_a_report_may_be_of_a_run_that_has_only_begun() -> None:
+    begun = {"format": FORMAT, "infected": small_report()["infected"], "rounds": []}
+    assert [name for name, _ in rows_of(begun)] == ["infected"]
+    assert len(table(begun).splitlines()) == 2
+    assert len(table({"format": FORMAT, "rounds": []}).splitlines()) == 1
+
+
+def test_rows_hold_the_scalars_and_the_first_attack() -> None:
+    assert rows_of(small_report())[2][1] == {
+        "clean_accuracy": 0.884,
+        "attack_success_rate": 0.014,
+        "recovery_accuracy": 0.89,
+        "robust_accuracy": 0.83,
+    }
+
+
+def test_the_table_says_percentages_with_attack_and_n() -> None:
+    header, infected, first, purified = table(small_report()).splitlines()
+    assert header.split("  ")[-1] == "seconds"
+    assert infected.split() == ["infected", "90.30", "99.50", "0.40", "PGD-20", "31.0", "(n=1000)"]
+    assert first.endswith("41")
+    assert "98.7 / 0.12" in first
+    assert "PGD-20 83.0 (n=1000), AutoAttack 81.2 (n=64)" in purified
+
+
+def test_the_table_s_columns_are_aligned() -> None:
+    lines = table(small_report()).splitlines()
+    column = lines[0].index("clean acc")
+    assert [line[column : column + 5] for line in lines[1:]] == ["90.30", "86.00", "88.40"]
+    assert not any(line.endswith(" ") for line in lines)
+
+
+def test_a_detection_that_names_no_class_says_none() -> None:
+    report = small_report()
+    report["rounds"][0]["detection"]["target_labels"] = []
+    assert "none" in table(report).splitlines()[2].split()
+
+
+def test_a_report_survives_the_round_trip_and_leaves_a_row_a_stage(tmp_path: Path) -> None:
+    save_report(tmp_path, small_report())
+    assert load_report(tmp_path) == small_report()
+    with (tmp_path / "rounds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["round"] for row in rows] == ["0", "1", "2"]
+    assert [float(row["robust_accuracy"]) for row in rows] == [0.31, 0.79, 0.83]
+
+
+def test_a_folder_without_a_report_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"report\.json is missing"):
+        load_report(tmp_path)

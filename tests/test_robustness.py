@@ -1,0 +1,104 @@
+"""Robust accuracy: a record that says how it was measured, and values that can be worked out."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pud.data import Split, pixels
+from pud.errors import InputError
+from pud.robustness import EvaluateConfig, autoattack_accuracy, robust_accuracy
+
+CONFIG = EvaluateConfig(pgd_steps=5, batch_size=70)
+
+
+class Constant(nn.Module):
+    """Answers class 1 whatever it sees; no attack can move it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1).sum(1, keepdim=True) * 0 + torch.tensor([0.0, 3.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def linear(train_split: Split) -> nn.Module:
+    """A linear model fitted to the sample: accurate and easily fooled."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    images, labels = pixels(train_split.images[:].copy()), torch.from_numpy(train_split.labels)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(60):
+        optimiser.zero_grad()
+        functional.cross_entropy(model(images), labels).backward()
+        optimiser.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def held_out(test_split: Split) -> tuple[Tensor, Tensor]:
+    return pixels(test_split.images[:].copy()), torch.from_numpy(test_split.labels)
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    with torch.no_grad():
+        return float((model(images).argmax(1) == labels).float().mean())
+
+
+def test_a_record_says_how_it_was_measured() -> None:
+    record = robust_accuracy(Constant(), torch.rand(10, 1, 4, 4), torch.ones(10).long(), CONFIG, seed=3)
+    assert record == {
+        "attack": "PGD",
+        "epsilon": 8 / 255,
+        "steps": 5,
+        "restarts": 1,
+        "n": 10,
+        "seed": 3,
+        "value": 1.0,
+    }
+
+
+@pytest.mark.parametrize(("right", "value"), [(0, 0.0), (4, 0.4), (10, 1.0)])
+def test_a_constant_model_keeps_its_clean_accuracy(right: int, value: float) -> None:
+    labels = torch.tensor([1] * right + [2] * (10 - right))
+    config = EvaluateConfig(pgd_steps=3, batch_size=4)
+    assert robust_accuracy(Constant(), torch.rand(10, 1, 4, 4), labels, config, seed=0)["value"] == value
+
+
+def test_no_images_are_refused_in_a_sentence() -> None:
+    with pytest.raises(InputError):
+        robust_accuracy(Constant(), torch.rand(0, 1, 4, 4), torch.ones(0).long(), CONFIG, seed=0)
+
+
+def test_an_attack_lowers_the_accuracy_of_a_linear_model(linear: nn.Module, held_out: tuple[Tensor, Tensor]) -> None:
+    clean = accuracy(linear, *held_out)
+    values = [
+        robust_accuracy(linear, *held_out, EvaluateConfig(epsilon=epsilon, pgd_steps=10), seed=0)["value"]
+        for epsilon in (1e-6, 4 / 255, 16 / 255)
+    ]
+    assert clean > 0.6
+    assert values[0] == pytest.approx(clean)
+    assert values[0] > values[1] > values[2]
+
+
+def test_the_value_depends_on_the_seed_alone(linear: nn.Module, held_out: tuple[Tensor, Tensor]) -> None:
+    torch.manual_seed(1)
+    first = robust_accuracy(linear, *held_out, CONFIG, seed=0)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert robust_accuracy(linear, *held_out, CONFIG, seed=0) == first
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_measuring_leaves_the_model_trainable(linear: nn.Module, held_out: tuple[Tensor, Tensor]) -> None:
+    before = [parameter.clone() for parameter in linear.parameters()]
+    robust_accuracy(linear, *held_out, CONFIG, seed=0)
+    assert all(parameter.requires_grad for parameter in linear.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, linear.parameters(), strict=True))
+
+
+def test_autoattack_is_at_least_as_strong(linear: nn.Module, held_out: tuple[Tensor, Tensor]) -> None:
+    images, labels = held_out[0][:8].contiguous(), held_out[1][:8]
+    config = EvaluateConfig(epsilon=16 / 255, pgd_steps=20)
+    record = autoattack_accuracy(linear, images, labels, config, seed=0)
+    assert (record["attack"], record["n"], record["epsilon"]) == ("AutoAttack", 8, 16 / 255)
+    assert record["value"] <= robust_accuracy(linear, images, labels, config, seed=0)["value"]  # type: ignore[operator]

@@ -1,0 +1,295 @@
+"""The steps on real images: they chain, resume bit for bit, need no truth to defend, and leave nothing half done."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pud.detection import POISONED, DetectConfig
+from pud.errors import InputError
+from pud.files import sha256
+from pud.poisoning import PoisonConfig
+from pud.probing import ProbeConfig
+from pud.purification import PurifyConfig
+from pud.report import load_report
+from pud.robustness import EvaluateConfig
+from pud.steps.artifacts import load_detection, save_detection
+from pud.steps.detect import detect_step
+from pud.steps.evaluate import evaluate_step
+from pud.steps.poison import poison_step
+from pud.steps.probe import probe_step
+from pud.steps.purify import purify_step
+from pud.steps.train import train_step
+from pud.training import TrainConfig
+
+POISON = PoisonConfig(train_size=600)
+TRAIN = TrainConfig(epochs=2)
+PROBE = ProbeConfig(noise_draws=1, mix_draws=1, steps=1)
+PURIFY = PurifyConfig(keep=(0.5,), epochs=(1,), learning_rate=(0.05,), steps=1)
+EVALUATE = EvaluateConfig(pgd_images=50, pgd_steps=3, autoattack_images=0)
+SCHEMA = json.loads((Path(__file__).parent / "report.schema.json").read_text())
+NOWHERE = "http://127.0.0.1:9"
+DEFENCE = ("model", "probe", "detection-1", "state-1", "probe-1", "detection-2", "state-2")
+
+
+def poisoned(data: Path, out: Path) -> None:
+    folders = {"dataset": out / "dataset", "ground_truth": out / "truth"}
+    poison_step(f"file:{data}", "", POISON, seed=0, **folders)
+
+
+def trained(out: Path) -> None:
+    train_step(out / "dataset", TRAIN, seed=0, model=out / "model")
+
+
+def probed(out: Path, model: str = "model", probe: str = "probe") -> None:
+    probe_step(out / model, out / "dataset", PROBE, seed=0, probe_folder=out / probe)
+
+
+def detected(out: Path, probe: str = "probe", detection: str = "detection-1") -> None:
+    detect_step(out / "probe", out / probe, DetectConfig(), detection=out / detection)
+
+
+def purified(out: Path, model: str = "model", detection: str = "detection-1", state: str = "state-1") -> None:
+    purify_step(out / model, out / "dataset", out / detection, PURIFY, seed=0, purified=out / state)
+
+
+def evaluated(
+    out: Path, stage: str, model: str, report: str, detection: str | None = None, previous: str | None = None
+) -> None:
+    evaluate_step(
+        stage,
+        out / model,
+        out / "dataset",
+        out / "truth",
+        EVALUATE,
+        report=out / report,
+        detection=out / detection if detection else None,
+        previous_report=out / previous if previous else None,
+        seed=0,
+    )
+
+
+def defended(out: Path) -> None:
+    """Train on the poisoned data set in ``out``, then two rounds."""
+    trained(out)
+    probed(out)
+    detected(out)
+    purified(out)
+    probed(out, "state-1", "probe-1")
+    detected(out, "probe-1", "detection-2")
+    purified(out, "state-1", "detection-2", "state-2")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the digest of every file but timing.json, by its path inside the folder."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "timing.json"]
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
+def copied(chain: Path, out: Path, *names: str) -> Path:
+    for name in names:
+        shutil.copytree(chain / name, out / name)
+    return out
+
+
+@pytest.fixture(scope="module")
+def chain(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything from poison to the second round, made once. Do not write into it."""
+    out = tmp_path_factory.mktemp("chain")
+    poisoned(sample_folder, out)
+    defended(out)
+    return out
+
+
+def test_the_steps_chain_and_every_output_is_complete(chain: Path) -> None:
+    assert {path.name for path in chain.iterdir()} == {"dataset", "truth", *DEFENCE}
+    assert contents(chain / "state-2").keys() == {
+        "model.safetensors",
+        "model.json",
+        "teacher.safetensors",
+        "clean.npy",
+        "poisoned.npy",
+        "state.json",
+    }
+    for name in ("dataset", "truth", *DEFENCE):
+        assert (chain / name / "timing.json").is_file()
+
+
+def test_a_round_changes_the_model_and_counts_itself(chain: Path) -> None:
+    done = [json.loads((chain / f"state-{index}" / "state.json").read_text())["rounds_done"] for index in (1, 2)]
+    assert done == [1, 2]
+    models = ("model", "state-1", "state-2")
+    assert len({sha256(chain / name / "model.safetensors") for name in models}) == len(models)
+
+
+def test_the_defence_is_byte_for_byte_the_same_without_test_images_and_truth(chain: Path, tmp_path: Path) -> None:
+    copied(chain, tmp_path, "dataset")
+    shutil.rmtree(tmp_path / "dataset" / "test")
+    defended(tmp_path)
+    for name in DEFENCE:
+        assert contents(tmp_path / name) == contents(chain / name), name
+
+
+CONTINUE = """
+from pathlib import Path
+from pud.purification import PurifyConfig
+from pud.steps.purify import purify_step
+
+config = PurifyConfig(keep=(0.5,), epochs=(1,), learning_rate=(0.05,), steps=1)
+out, chain = Path({out!r}), Path({chain!r})
+purify_step(chain / "state-1", chain / "dataset", chain / "detection-2", config, seed=0, purified=out / "state-2")
+"""
+
+
+def test_a_state_continued_in_a_new_process_equals_two_uninterrupted_rounds(chain: Path, tmp_path: Path) -> None:
+    code = CONTINUE.format(out=str(tmp_path), chain=str(chain))
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    assert contents(tmp_path / "state-2") == contents(chain / "state-2")
+
+
+STEPS: dict[str, tuple[tuple[str, ...], Callable[[Path], None]]] = {
+    "probe": (("dataset", "model"), probed),
+    "detection-1": (("probe",), detected),
+    "state-1": (("dataset", "model", "detection-1"), purified),
+    "report": (("dataset", "model", "truth"), lambda out: evaluated(out, "infected", "model", "report")),
+}
+
+
+@pytest.mark.parametrize("output", ["probe", "detection-1", "state-1"])
+def test_a_step_done_again_writes_the_same_bytes_in_place(output: str, chain: Path, tmp_path: Path) -> None:
+    inputs, step = STEPS[output]
+    copied(chain, tmp_path, *inputs, output)
+    (tmp_path / output / "left over").touch()
+    step(tmp_path)
+    assert contents(tmp_path / output) == contents(chain / output)
+    assert {path.name for path in tmp_path.iterdir()} == {*inputs, output}
+
+
+def test_poisoning_twice_writes_the_same_bytes(chain: Path, sample_folder: Path, tmp_path: Path) -> None:
+    poisoned(sample_folder, tmp_path)
+    for name in ("dataset", "truth"):
+        assert contents(tmp_path / name) == contents(chain / name)
+
+
+def with_nan(model: Path) -> None:
+    """Put a NaN into the first weight of a model folder, as a training that diverged would."""
+    tensors = load_file(model / "model.safetensors")
+    tensors["head.weight"][0, 0] = torch.nan
+    save_file(tensors, model / "model.safetensors")
+    card = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**card, "sha256": sha256(model / "model.safetensors")}))
+
+
+@pytest.mark.parametrize("output", ["probe", "state-1", "report"])
+@pytest.mark.parametrize("older", [False, True])
+def test_a_step_that_fails_leaves_what_was_there(output: str, older: bool, chain: Path, tmp_path: Path) -> None:
+    inputs, step = STEPS[output]
+    copied(chain, tmp_path, *inputs)
+    with_nan(tmp_path / "model")
+    if older:
+        (tmp_path / output).mkdir()
+        (tmp_path / output / "older").write_text("intact")
+    with pytest.raises(InputError, match="NaN"):
+        step(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*inputs, *([output] if older else [])}
+    if older:
+        assert (tmp_path / output / "older").read_text() == "intact"
+
+
+def test_a_step_that_fails_while_it_writes_leaves_nothing(chain: Path, tmp_path: Path) -> None:
+    copied(chain, tmp_path, "dataset", "model")
+    endless = dataclasses.replace(PROBE, batch_size=0)
+    with pytest.raises(ValueError, match="zero"):
+        probe_step(tmp_path / "model", tmp_path / "dataset", endless, seed=0, probe_folder=tmp_path / "probe")
+    assert {path.name for path in tmp_path.iterdir()} == {"dataset", "model"}
+
+
+def test_a_truncated_detection_is_refused_by_name(chain: Path, tmp_path: Path) -> None:
+    copied(chain, tmp_path, "dataset", "model", "detection-1")
+    table = (tmp_path / "detection-1" / "detection.parquet").read_bytes()
+    (tmp_path / "detection-1" / "detection.parquet").write_bytes(table[: len(table) // 2])
+    with pytest.raises(InputError, match=r"detection\.parquet"):
+        purified(tmp_path)
+
+
+def test_where_nothing_is_clean_the_model_stays_as_it_is(chain: Path, tmp_path: Path) -> None:
+    copied(chain, tmp_path, "dataset", "model")
+    judged, made = load_detection(chain / "detection-1")
+    labels = np.load(chain / "dataset" / "train" / "labels.npy")
+    accused = dataclasses.replace(judged, verdict=np.full(len(labels), POISONED))
+    (tmp_path / "detection-1").mkdir()
+    save_detection(tmp_path / "detection-1", accused, labels, {key: made[key] for key in ("rounds_done", "settings")})
+    purified(tmp_path)
+    unchanged = sha256(chain / "model" / "model.safetensors")
+    assert sha256(tmp_path / "state-1" / "model.safetensors") == unchanged
+    assert sha256(tmp_path / "state-1" / "teacher.safetensors") == unchanged
+    assert json.loads((tmp_path / "state-1" / "state.json").read_text())["rounds_done"] == 1
+
+
+@pytest.fixture(scope="module")
+def reports(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the reports of three stages, each an extension of the one before."""
+    out = copied(chain, tmp_path_factory.mktemp("reports"), "dataset", "truth", *DEFENCE)
+    evaluated(out, "infected", "model", "infected")
+    evaluated(out, "round", "state-1", "round", "detection-1", "infected")
+    evaluated(out, "purified", "state-1", "purified", "detection-2", "round")
+    return out
+
+
+def test_every_evaluate_extends_the_report_before_it(reports: Path) -> None:
+    first, second, third = (load_report(reports / name) for name in ("infected", "round", "purified"))
+    assert first["rounds"] == []
+    assert (second["infected"], len(second["rounds"])) == (first["infected"], 1)
+    assert (third["infected"], third["rounds"]) == (second["infected"], second["rounds"])
+    assert first["seconds"] <= second["seconds"] <= third["seconds"]
+    assert (reports / "purified" / "rounds.csv").read_text().count("\n") == 4
+
+
+def test_an_evaluation_done_again_writes_the_same_report(reports: Path) -> None:
+    first = contents(reports / "infected")
+    evaluated(reports, "infected", "model", "infected")
+    assert contents(reports / "infected") == first
+
+
+def test_the_last_report_satisfies_the_schema(reports: Path) -> None:
+    jsonschema.validate(load_report(reports / "purified"), SCHEMA)
+
+
+def test_the_schema_notices_what_is_missing_or_out_of_range(reports: Path) -> None:
+    whole = load_report(reports / "purified")
+    unfinished = {key: value for key, value in whole.items() if key != "purified"}
+    too_large = {**whole, "infected": {**whole["infected"], "clean_accuracy": 97.0}}
+    unjudged = {**whole, "rounds": [{key: whole["rounds"][0][key] for key in whole["infected"]}]}
+    for wrong in (unfinished, too_large, unjudged):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, SCHEMA)
+
+
+def test_a_lost_tracking_server_costs_no_report(reports: Path, tmp_path: Path) -> None:
+    from pud.tracking import Tracking
+
+    for stage, previous in (("infected", None), ("purified", tmp_path / "infected")):
+        evaluate_step(
+            stage,
+            reports / "model",
+            reports / "dataset",
+            reports / "truth",
+            EVALUATE,
+            report=tmp_path / stage,
+            detection=reports / "detection-1" if previous else None,
+            previous_report=previous,
+            seed=0,
+            tracking=Tracking(NOWHERE, "pud", "lost"),
+        )
+    lost = json.loads((tmp_path / "purified" / "untracked.json").read_text())
+    assert [row["stage"] for row in lost] == ["infected", "purified"]
+    assert load_report(tmp_path / "purified")["infected"]["clean_accuracy_n"] > 0

@@ -1,0 +1,65 @@
+"""Training: every image once an epoch, and a real model that learns, twice the same."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from pud.data import Split
+from pud.models import ResNet, logits
+from pud.training import TrainConfig, batches, train
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("n", "batch_size", "per_epoch"), [(10, 5, 2), (10, 4, 2), (3, 8, 1), (1, 1, 1)])
+def test_an_epoch_is_a_new_order_in_equal_batches(n: int, batch_size: int, per_epoch: int) -> None:
+    order = batches(n, batch_size, 3, torch.Generator().manual_seed(0))
+    assert len(order) == 3 * per_epoch
+    assert {len(batch) for batch in order} == {min(batch_size, n)}
+    for epoch in range(3):
+        seen = torch.cat(order[epoch * per_epoch : (epoch + 1) * per_epoch])
+        assert len(seen.unique()) == len(seen)
+        assert seen.max() < n
+
+
+def test_each_epoch_is_a_permutation_and_no_two_are_alike() -> None:
+    epochs = torch.stack(batches(100, 100, 2, torch.Generator().manual_seed(0)))
+    assert torch.equal(epochs.sort(1).values, torch.arange(100).expand(2, 100))
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_the_order_depends_on_the_generator_alone() -> None:
+    one, two, other = (torch.cat(batches(50, 7, 2, torch.Generator().manual_seed(seed))) for seed in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def fresh() -> ResNet:
+    torch.manual_seed(0)
+    return ResNet((1, 28, 28), 10, [0.286], [0.353], widths=(8, 16), blocks=(1, 1), stem_stride=2)
+
+
+def trained(split: Split, seed: int) -> ResNet:
+    model = fresh()
+    torch.seed()  # must not matter
+    config = TrainConfig(epochs=3, batch_size=50)
+    generator = torch.Generator().manual_seed(seed)
+    train(model, np.array(split.images[:600]), split.labels[:600], config, generator=generator, device=CPU)
+    return model
+
+
+def test_a_tiny_run_lowers_the_loss_and_is_the_same_twice(train_split: Split, test_split: Split) -> None:
+    labels = torch.from_numpy(test_split.labels)
+    images = np.array(test_split.images)
+
+    def loss(model: ResNet) -> float:
+        return float(functional.cross_entropy(logits(model, images, CPU), labels))
+
+    model = trained(train_split, 0)
+    again = trained(train_split, 0)
+    assert not model.training
+    assert loss(model) < 0.7 * loss(fresh().eval())
+    for (name, tensor), same in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(tensor, same), name
+    assert not torch.equal(model.head.weight, trained(train_split, 1).head.weight)
