@@ -1,18 +1,20 @@
-"""The DAG: poison -> train -> probe -> [detect -> purify -> evaluate -> probe] x rounds -> detect -> evaluate.
+"""The DAG: poison -> train -> [probe -> detect -> purify -> evaluate] x rounds -> probe -> detect -> evaluate.
 
-The bracket is a nested pipeline, unrolled when this is compiled (``make compile``). Every evaluate extends the report
-of the one before it; only poison, evaluate and nothing else touch the ground truth.
+The bracket is unrolled when this is compiled (``make compile``). Every evaluate extends the report of the one before
+it; only poison, evaluate and nothing else touch the ground truth.
+
+All tasks but the exit task are in one nested pipeline, and no component is in two: the compiler of KFP 2.17 lets a
+nested task's node selector replace that of an outer task of the same component, and forgets to hand an accelerator
+parameter into an exit handler.
 """
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from kfp import compiler, dsl
-from kfp.dsl import Dataset, Input, Model
 
 from components.adversarial_probe import adversarial_probe
-from components.artifacts import GroundTruth, Probe, Report
 from components.detect import detect
 from components.evaluate import evaluate
 from components.finish import finish
@@ -39,31 +41,23 @@ PURIFY, EVALUATE = as_parameters(PurifyConfig()), as_parameters(EvaluateConfig()
 GPU_TOLERATIONS = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 
 
-class RoundOutputs(NamedTuple):
-    """What a round hands to the next."""
-
-    purified: Model
-    probe: Probe
-    report: Report
-
-
-@dsl.pipeline(name="purification-round")
-def purification_round(
-    dataset: Input[Dataset],
-    ground_truth: Input[GroundTruth],
-    model: Input[Model],
-    infected_probe: Input[Probe],
-    probe: Input[Probe],
-    previous_report: Input[Report],
+@dsl.pipeline(name="defence")
+def defence(
+    data_uri: str,
+    data_digest: str,
+    trigger: str,
+    poison_rate: float,
+    target_label: int,
+    train_size: int,
     seed: int,
     device: str,
+    train_settings: dict,
     probe_settings: dict,
     detect_settings: dict,
     purify_settings: dict,
     evaluate_settings: dict,
     tracking: dict,
     git_commit: str,
-    data_uri: str,
     image: str,
     accelerator: str,
     accelerator_count: str,
@@ -71,45 +65,76 @@ def purification_round(
     gpu_tolerations: list,
     cpu_node_selector: dict,
     cpu_tolerations: list,
-) -> RoundOutputs:
-    """Detect from what the last probe saw, purify, measure, and probe the purified model."""
+) -> None:
+    """Infect a classifier, purify it and its training data round by round, and measure every round."""
+    job = dsl.PIPELINE_JOB_NAME_PLACEHOLDER
+    cpu = (image, cpu_node_selector, cpu_tolerations)
     gpu = (image, gpu_node_selector, gpu_tolerations, accelerator, accelerator_count)
-    detected = detect(infected_probe=infected_probe, probe=probe, settings=detect_settings)
-    on_cpu_pool(detected, image, cpu_node_selector, cpu_tolerations)
-    purified = purify(
+    record = {"tracking": tracking, "git_commit": git_commit, "data_uri": data_uri, "seed": seed, "device": device}
+    poisoned = poison(
+        data_uri=data_uri,
+        data_digest=data_digest,
+        trigger=trigger,
+        poison_rate=poison_rate,
+        target_label=target_label,
+        train_size=train_size,
+        seed=seed,
+    )
+    on_cpu_pool(poisoned, *cpu)
+    dataset, ground_truth = poisoned.outputs["dataset"], poisoned.outputs["ground_truth"]
+    trained = on_gpu_pool(train(dataset=dataset, settings=train_settings, seed=seed, device=device), *gpu)
+    model = trained.outputs["model"]
+    measured = evaluate(
+        stage=INFECTED,
         model=model,
         dataset=dataset,
-        detection=detected.outputs["detection"],
-        settings=purify_settings,
-        seed=seed,
-        device=device,
-    )
-    on_gpu_pool(purified, *gpu)
-    measured = evaluate(
-        stage=ROUND,
-        model=purified.outputs["purified"],
-        dataset=dataset,
         ground_truth=ground_truth,
-        detection=detected.outputs["detection"],
-        previous_report=previous_report,
         settings=evaluate_settings,
-        tracking=tracking,
-        job=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-        git_commit=git_commit,
-        data_uri=data_uri,
-        seed=seed,
-        device=device,
+        job=job,
+        **record,
     )
     on_gpu_pool(measured, *gpu, cached=False)
-    probed = adversarial_probe(
-        model=purified.outputs["purified"],
+    report = measured.outputs["report"]
+
+    def judge(model: Any, infected_probe: Any) -> tuple[Any, Any]:
+        probed = adversarial_probe(model=model, dataset=dataset, settings=probe_settings, seed=seed, device=device)
+        probe = on_gpu_pool(probed, *gpu).outputs["probe"]
+        detected = detect(infected_probe=infected_probe or probe, probe=probe, settings=detect_settings)
+        return probe, on_cpu_pool(detected, *cpu).outputs["detection"]
+
+    infected_probe = None
+    for _ in range(ROUNDS):
+        probe, detection = judge(model, infected_probe)
+        infected_probe = infected_probe or probe
+        purified = purify(
+            model=model, dataset=dataset, detection=detection, settings=purify_settings, seed=seed, device=device
+        )
+        model = on_gpu_pool(purified, *gpu).outputs["purified"]
+        measured = evaluate(
+            stage=ROUND,
+            model=model,
+            dataset=dataset,
+            ground_truth=ground_truth,
+            detection=detection,
+            previous_report=report,
+            settings=evaluate_settings,
+            job=job,
+            **record,
+        )
+        report = on_gpu_pool(measured, *gpu, cached=False).outputs["report"]
+    _, detection = judge(model, infected_probe)
+    final = evaluate(
+        stage=PURIFIED,
+        model=model,
         dataset=dataset,
-        settings=probe_settings,
-        seed=seed,
-        device=device,
+        ground_truth=ground_truth,
+        detection=detection,
+        previous_report=report,
+        settings=evaluate_settings,
+        job=job,
+        **record,
     )
-    on_gpu_pool(probed, *gpu)
-    return RoundOutputs(purified.outputs["purified"], probed.outputs["probe"], measured.outputs["report"])
+    on_gpu_pool(final, *gpu, cached=False)
 
 
 @dsl.pipeline(name="pud", description="Progressive Unified Defense against backdoors and adversarial examples")
@@ -137,14 +162,11 @@ def pud(
     cpu_node_selector: dict = {},  # noqa: B006
     cpu_tolerations: list = [],  # noqa: B006
 ) -> None:
-    """Infect a classifier, purify it and its training data round by round, and measure every round."""
-    job = dsl.PIPELINE_JOB_NAME_PLACEHOLDER
-    cpu = (image, cpu_node_selector, cpu_tolerations)
-    gpu = (image, gpu_node_selector, gpu_tolerations, accelerator, accelerator_count)
-    record = {"tracking": tracking, "git_commit": git_commit, "data_uri": data_uri, "seed": seed, "device": device}
-    closed = on_cpu_pool(finish(tracking=tracking, job=job), *cpu, cached=False)
+    """Run the defence, and close its tracking run whatever happened."""
+    closed = finish(tracking=tracking, job=dsl.PIPELINE_JOB_NAME_PLACEHOLDER)
+    on_cpu_pool(closed, image, cpu_node_selector, cpu_tolerations, cached=False)
     with dsl.ExitHandler(closed, name="always-close-tracking"):
-        poisoned = poison(
+        defence(
             data_uri=data_uri,
             data_digest=data_digest,
             trigger=trigger,
@@ -152,62 +174,33 @@ def pud(
             target_label=target_label,
             train_size=train_size,
             seed=seed,
+            device=device,
+            train_settings=train_settings,
+            probe_settings=probe_settings,
+            detect_settings=detect_settings,
+            purify_settings=purify_settings,
+            evaluate_settings=evaluate_settings,
+            tracking=tracking,
+            git_commit=git_commit,
+            image=image,
+            accelerator=accelerator,
+            accelerator_count=accelerator_count,
+            gpu_node_selector=gpu_node_selector,
+            gpu_tolerations=gpu_tolerations,
+            cpu_node_selector=cpu_node_selector,
+            cpu_tolerations=cpu_tolerations,
         )
-        on_cpu_pool(poisoned, *cpu)
-        dataset, ground_truth = poisoned.outputs["dataset"], poisoned.outputs["ground_truth"]
-        trained = on_gpu_pool(train(dataset=dataset, settings=train_settings, seed=seed, device=device), *gpu)
-        model = trained.outputs["model"]
-        measured = evaluate(
-            stage=INFECTED,
-            model=model,
-            dataset=dataset,
-            ground_truth=ground_truth,
-            settings=evaluate_settings,
-            job=job,
-            **record,
-        )
-        on_gpu_pool(measured, *gpu, cached=False)
-        probed = adversarial_probe(model=model, dataset=dataset, settings=probe_settings, seed=seed, device=device)
-        on_gpu_pool(probed, *gpu)
-        probe, infected_probe, report = probed.outputs["probe"], probed.outputs["probe"], measured.outputs["report"]
-        for _ in range(ROUNDS):
-            done = purification_round(
-                dataset=dataset,
-                ground_truth=ground_truth,
-                model=model,
-                infected_probe=infected_probe,
-                probe=probe,
-                previous_report=report,
-                probe_settings=probe_settings,
-                detect_settings=detect_settings,
-                purify_settings=purify_settings,
-                evaluate_settings=evaluate_settings,
-                image=image,
-                accelerator=accelerator,
-                accelerator_count=accelerator_count,
-                gpu_node_selector=gpu_node_selector,
-                gpu_tolerations=gpu_tolerations,
-                cpu_node_selector=cpu_node_selector,
-                cpu_tolerations=cpu_tolerations,
-                **record,
-            )
-            model, probe, report = done.outputs["purified"], done.outputs["probe"], done.outputs["report"]
-        judged = on_cpu_pool(detect(infected_probe=infected_probe, probe=probe, settings=detect_settings), *cpu)
-        final = evaluate(
-            stage=PURIFIED,
-            model=model,
-            dataset=dataset,
-            ground_truth=ground_truth,
-            detection=judged.outputs["detection"],
-            previous_report=report,
-            settings=evaluate_settings,
-            job=job,
-            **record,
-        )
-        on_gpu_pool(final, *gpu, cached=False)
+
+
+def compile_to(path: Path) -> None:
+    """Write the compiled pipeline; without KFP's header, whose order of defaults changes from process to process."""
+    compiler.Compiler().compile(pud, str(path))
+    lines = path.read_text().splitlines(keepends=True)
+    start = next(index for index, line in enumerate(lines) if not line.startswith("#"))
+    path.write_text("# Compiled from pipelines/pud.py by `make compile`.\n" + "".join(lines[start:]))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Compile the pipeline.")
     parser.add_argument("out", nargs="?", type=Path, default=COMPILED)
-    compiler.Compiler().compile(pud, str(parser.parse_args().out))
+    compile_to(parser.parse_args().out)

@@ -31,7 +31,7 @@ def settings(config: type) -> Callable[[Command], Command]:
     def decorate(function: Command) -> Command:
         def command(**options: Any) -> Any:
             given = {name: options.pop(name) for name in defaults}
-            chosen = {name: json.loads(value) if name in lists else value for name, value in given.items()}
+            chosen = {name: _list(name, value) if name in lists else value for name, value in given.items()}
             return function(config=from_mapping(config, chosen), **options)
 
         command.__doc__ = function.__doc__
@@ -42,6 +42,13 @@ def settings(config: type) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def _list(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"--{name.replace('_', '-')} is {text!r}: give a list such as [1, 2]") from error
 
 
 def folder(flag: str, text: str, name: str | None = None, *, required: bool = True) -> Callable[[Command], Command]:
@@ -176,7 +183,9 @@ def evaluate_command(metrics: Path | None, **options: Any) -> None:
 
 @app.command("run")
 @data_options[0]
-@click.option("--data-digest", default=None, help="Digest it must have  [default: the md5 in data.dvc].")
+@click.option(
+    "--data-digest", default=None, help="Digest it must have  [default: the md5 in data.dvc for its own data]."
+)
 @click.option(
     "--pipeline", type=FOLDER, default=Path("pipelines/pud.yaml"), show_default=True, help="Compiled pipeline."
 )

@@ -28,6 +28,8 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
     if typing.get_origin(wanted) is tuple:
         if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
             raise InputError(f"{name} is {value!r}: give a list with a number for each round")
+        if not value:
+            raise InputError(f"{name} is empty: give a list with a number for each round")
         return tuple(_convert(name, item, typing.get_args(wanted)[0]) for item in value)
     try:
         converted = wanted(value)

@@ -57,7 +57,7 @@ def run(
     tracking = {"off": True} if no_tracking else _tracking(tracking_uri, experiment, name)
     arguments = {
         "data_uri": _absolute(data_uri),
-        "data_digest": dvc_digest(root) if data_digest is None else data_digest,
+        "data_digest": dvc_digest(root, data_uri) if data_digest is None else data_digest,
         "trigger": trigger,
         "seed": seed,
         "device": device,
@@ -81,10 +81,13 @@ def run(
     return _finish(folder, started, tracking)
 
 
-def dvc_digest(root: Path) -> str:
-    """Return the digest under which ``data.dvc`` versions the data; empty where there is no such file."""
+def dvc_digest(root: Path, data_uri: str) -> str:
+    """Return the digest under which ``data.dvc`` versions the data; empty if they are not what it points to."""
     pointer = root / "data.dvc"
-    return str(yaml.safe_load(pointer.read_text())["outs"][0]["md5"]) if pointer.is_file() else ""
+    if not pointer.is_file():
+        return ""
+    versioned = yaml.safe_load(pointer.read_text())["outs"][0]
+    return str(versioned["md5"]) if _absolute(data_uri) == f"file:{root / versioned['path']}" else ""
 
 
 def source_digest(root: Path) -> str:
@@ -99,7 +102,10 @@ def git_commit(root: Path) -> str:
     """Return the commit of the checkout, empty outside one."""
     try:
         found = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+            ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except OSError:
         return ""

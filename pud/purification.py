@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pud.data import pixels
 from pud.device import autocast
-from pud.models import ResNet, frozen
+from pud.models import ResNet, frozen, refreeze
 from pud.pgd import PGDConfig, pgd
 from pud.progress import track
 from pud.training import batches
@@ -146,6 +146,7 @@ def purify(
     )
     order = batches(len(clean), config.batch_size, of_round(config.epochs, state.rounds_done), generator)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 1.4 * (1 - step / len(order))))
+    attacked_model, elder = frozen(student), frozen(teacher)
     for index in track(order, "purify"):
         chosen = clean[index.numpy()]
         x, target = pixels(images[chosen]).to(device), given[chosen].to(device)
@@ -155,7 +156,9 @@ def purify(
             x = torch.where(stamped.to(device)[:, None, None, None], trigger(x), x)
             extra = torch.randint(len(accused), (int(config.unlearn_fraction * len(x)),), generator=generator)
         attacked = int(config.adversarial_fraction * len(x))
-        x_adv = pgd(frozen(student), x[:attacked], target[:attacked], attack, generator=generator)
+        refreeze(attacked_model, student)
+        refreeze(elder, teacher)
+        x_adv = pgd(attacked_model, x[:attacked], target[:attacked], attack, generator=generator)
         x = torch.cat([x_adv, x[attacked:]])
         rejected = accused[extra.numpy()]
         student.train()
@@ -164,7 +167,7 @@ def purify(
         output = output.float()
         right, wrong = output[: len(x)], output[len(x) :]
         with torch.no_grad():
-            agreed = frozen(teacher)(x).softmax(1)
+            agreed = elder(x).softmax(1)
         loss = functional.cross_entropy(right, target)
         loss = loss + config.consistency_weight * (right.softmax(1) - agreed).square().sum(1).mean()
         if len(rejected):

@@ -126,3 +126,18 @@ def test_nothing_that_could_run_a_stranger_s_code_is_imported() -> None:
 def test_no_defending_file_names_the_ground_truth(module: str) -> None:
     path = ROOT / (module.replace(".", "/") + ".py")
     assert imports_of(path) & set(TRUTH) == set()
+
+
+def test_the_readme_names_every_file_of_the_tree() -> None:
+    tree = (ROOT / "README.md").read_text().split("## The tree")[1].split("```")[1]
+    folders = ("pud", "pud/steps", "components", "pipelines", "benchmarks", "tests")
+    files = [path for folder in folders for path in (ROOT / folder).glob("*.py")]
+    listed: dict[str, set[str]] = {}
+    current = ""
+    for line in tree.splitlines():
+        if line and not line.startswith(" "):
+            current = line
+        elif line:
+            listed.setdefault(current, set()).add(line.split()[0])
+    for path in files:
+        assert path.name in listed[f"{path.parent.relative_to(ROOT).as_posix()}/"], f"the README's tree omits {path}"

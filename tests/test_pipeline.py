@@ -231,6 +231,12 @@ def test_only_tasks_that_run_the_model_get_an_accelerator_and_shared_memory(task
         assert [(mount["mountPath"], mount["medium"]) for mount in mounts] == [("/dev/shm", "Memory")]
 
 
+@each_task
+def test_every_parameter_that_a_task_names_is_handed_into_its_graph(task: Task) -> None:
+    named = {about.get("componentInputParameter") for about in task.spec["inputs"]["parameters"].values()} - {None}
+    assert named <= task.graph_inputs
+
+
 def test_only_evaluate_takes_the_ground_truth_or_a_report() -> None:
     takers, makers = set(), set()
     for part in SPEC["components"].values():

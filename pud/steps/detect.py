@@ -15,6 +15,7 @@ def detect_step(infected_probe: Path, probe: Path, config: DetectConfig, *, dete
     with timed_folder(detection, "detect", timing(probe)) as folder:
         made = {
             "rounds_done": about["rounds_done"],
+            "adversarial_share": about["adversarial_share"],
             "settings": {"probe": about["settings"], "detect": dataclasses.asdict(config)},
         }
         result = detect(infected, current, config)

@@ -51,11 +51,11 @@ def evaluate_step(
     """
     prepare_process()
     where = resolve_device(device)
-    network, card = load_model(model, where)
-    test = matching(open_split(dataset / "test"), card.classes, card.input_shape, model)
-    truth, about = load_truth(ground_truth)
-    content = load_report(previous_report) if previous_report else _begin(about, test, seed, git_commit, data_uri)
     with timed_folder(report, "evaluate") as folder:
+        network, card = load_model(model, where)
+        test = matching(open_split(dataset / "test"), card.classes, card.input_shape, model)
+        truth, about = load_truth(ground_truth)
+        content = load_report(previous_report) if previous_report else _begin(about, test, seed, git_commit, data_uri)
         labels = torch.from_numpy(test.labels)
         triggered = logits(network, truth.triggered_images, where)
         victims = len(truth.triggered_images)

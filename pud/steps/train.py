@@ -33,5 +33,5 @@ def train_step(dataset: Path, config: TrainConfig, *, seed: int, device: str = "
         network = card.build(seed).to(where)
         train(network, images, labels, config, generator=random_stream(seed, "train"), device=where)
         save_model(folder, network, card)
-    given = logits(network, images, where).argmax(1).numpy()
+        given = logits(network, images, where).argmax(1).numpy()
     return {"training_accuracy": float((given == labels).mean())}
