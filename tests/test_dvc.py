@@ -53,4 +53,4 @@ def test_the_pipeline_and_dvc_have_the_same_number_of_rounds() -> None:
     from pud.purification import PurifyConfig
 
     (_, inner) = yaml.safe_load((ROOT / "dvc.yaml").read_text())["vars"]
-    assert list(inner["rounds"]) == list(range(1, 1 + len(PurifyConfig.keep)))
+    assert len(inner["rounds"]) == len(PurifyConfig.keep)
