@@ -7,6 +7,7 @@ DATA := data/train/dataset.json
 PORT ?= 5000
 .DEFAULT_GOAL := help
 export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'

@@ -67,10 +67,8 @@ def defence(
     cpu_tolerations: list,
 ) -> None:
     """Infect a classifier, purify it and its training data round by round, and measure every round."""
-    job = dsl.PIPELINE_JOB_NAME_PLACEHOLDER
     cpu = (image, cpu_node_selector, cpu_tolerations)
     gpu = (image, gpu_node_selector, gpu_tolerations, accelerator, accelerator_count)
-    record = {"tracking": tracking, "git_commit": git_commit, "data_uri": data_uri, "seed": seed, "device": device}
     poisoned = poison(
         data_uri=data_uri,
         data_digest=data_digest,
@@ -84,17 +82,23 @@ def defence(
     dataset, ground_truth = poisoned.outputs["dataset"], poisoned.outputs["ground_truth"]
     trained = on_gpu_pool(train(dataset=dataset, settings=train_settings, seed=seed, device=device), *gpu)
     model = trained.outputs["model"]
-    measured = evaluate(
-        stage=INFECTED,
-        model=model,
-        dataset=dataset,
-        ground_truth=ground_truth,
-        settings=evaluate_settings,
-        job=job,
-        **record,
-    )
-    on_gpu_pool(measured, *gpu, cached=False)
-    report = measured.outputs["report"]
+
+    def measure(stage: str, model: Any, **known: Any) -> Any:
+        measured = evaluate(
+            stage=stage,
+            model=model,
+            dataset=dataset,
+            ground_truth=ground_truth,
+            settings=evaluate_settings,
+            job=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+            tracking=tracking,
+            git_commit=git_commit,
+            data_uri=data_uri,
+            seed=seed,
+            device=device,
+            **known,
+        )
+        return on_gpu_pool(measured, *gpu, cached=False).outputs["report"]
 
     def judge(model: Any, infected_probe: Any) -> tuple[Any, Any]:
         probed = adversarial_probe(model=model, dataset=dataset, settings=probe_settings, seed=seed, device=device)
@@ -102,6 +106,7 @@ def defence(
         detected = detect(infected_probe=infected_probe or probe, probe=probe, settings=detect_settings)
         return probe, on_cpu_pool(detected, *cpu).outputs["detection"]
 
+    report = measure(INFECTED, model)
     infected_probe = None
     for _ in range(ROUNDS):
         probe, detection = judge(model, infected_probe)
@@ -110,31 +115,9 @@ def defence(
             model=model, dataset=dataset, detection=detection, settings=purify_settings, seed=seed, device=device
         )
         model = on_gpu_pool(purified, *gpu).outputs["purified"]
-        measured = evaluate(
-            stage=ROUND,
-            model=model,
-            dataset=dataset,
-            ground_truth=ground_truth,
-            detection=detection,
-            previous_report=report,
-            settings=evaluate_settings,
-            job=job,
-            **record,
-        )
-        report = on_gpu_pool(measured, *gpu, cached=False).outputs["report"]
+        report = measure(ROUND, model, detection=detection, previous_report=report)
     _, detection = judge(model, infected_probe)
-    final = evaluate(
-        stage=PURIFIED,
-        model=model,
-        dataset=dataset,
-        ground_truth=ground_truth,
-        detection=detection,
-        previous_report=report,
-        settings=evaluate_settings,
-        job=job,
-        **record,
-    )
-    on_gpu_pool(final, *gpu, cached=False)
+    measure(PURIFIED, model, detection=detection, previous_report=report)
 
 
 @dsl.pipeline(name="pud", description="Progressive Unified Defense against backdoors and adversarial examples")
