@@ -98,26 +98,27 @@ def defence(
             device=device,
             **known,
         )
-        return on_gpu_pool(measured, *gpu, cached=False).outputs["report"]
+        return on_gpu_pool(measured, *gpu, cached=False)
 
-    def judge(model: Any, infected_probe: Any) -> tuple[Any, Any]:
+    def judge(model: Any, measured: Any, infected_probe: Any) -> tuple[Any, Any]:
         probed = adversarial_probe(model=model, dataset=dataset, settings=probe_settings, seed=seed, device=device)
-        probe = on_gpu_pool(probed, *gpu).outputs["probe"]
+        # the next round begins when this one is measured, so that who watches sees each as it ends
+        probe = on_gpu_pool(probed, *gpu).after(measured).outputs["probe"]
         detected = detect(infected_probe=infected_probe or probe, probe=probe, settings=detect_settings)
         return probe, on_cpu_pool(detected, *cpu).outputs["detection"]
 
-    report = measure(INFECTED, model)
+    measured = measure(INFECTED, model)
     infected_probe = None
     for _ in range(ROUNDS):
-        probe, detection = judge(model, infected_probe)
+        probe, detection = judge(model, measured, infected_probe)
         infected_probe = infected_probe or probe
         purified = purify(
             model=model, dataset=dataset, detection=detection, settings=purify_settings, seed=seed, device=device
         )
         model = on_gpu_pool(purified, *gpu).outputs["purified"]
-        report = measure(ROUND, model, detection=detection, previous_report=report)
-    _, detection = judge(model, infected_probe)
-    measure(PURIFIED, model, detection=detection, previous_report=report)
+        measured = measure(ROUND, model, detection=detection, previous_report=measured.outputs["report"])
+    _, detection = judge(model, measured, infected_probe)
+    measure(PURIFIED, model, detection=detection, previous_report=measured.outputs["report"])
 
 
 @dsl.pipeline(name="pud", description="Progressive Unified Defense against backdoors and adversarial examples")
