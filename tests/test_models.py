@@ -7,7 +7,7 @@ from torch import nn
 
 from pud.data import Split, pixels
 from pud.errors import InputError
-from pud.models import ARCHITECTURES, ConvNorm, ResNet, frozen, logits, make_model
+from pud.models import ARCHITECTURES, ConvNorm, ResNet, frozen, logits, make_model, refreeze
 
 every_architecture = pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 
@@ -104,3 +104,18 @@ def test_the_seed_alone_makes_the_initial_weights() -> None:
 def test_an_unknown_architecture_is_refused_with_the_choice() -> None:
     with pytest.raises(InputError, match=r"unknown architecture 'vgg': choose one of resnet18, resnet8"):
         make_model("vgg", (1, 28, 28), 10, [0.0], [1.0])
+
+
+def test_a_refrozen_copy_is_the_copy_made_anew() -> None:
+    model = make_model("resnet8", (1, 28, 28), 10, [0.286], [0.353]).eval()
+    fast = frozen(model)
+    with torch.no_grad():
+        for tensor in (
+            *model.parameters(),
+            *(norm.running_mean for norm in model.modules() if hasattr(norm, "running_mean")),
+        ):
+            tensor.add_(0.01)
+    images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(fast(images), frozen(model)(images))
+    refreeze(fast, model)
+    assert torch.equal(fast(images), frozen(model)(images))
