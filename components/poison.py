@@ -11,10 +11,12 @@ def poison(
     data_uri: str,
     data_digest: str,
     trigger: str,
+    mapping: str,
     poison_rate: float,
     target_label: int,
     train_size: int,
     seed: int,
+    device: str,
     dataset: Output[Dataset],
     ground_truth: Output[GroundTruth],
     metrics: Output[Metrics],
@@ -26,6 +28,6 @@ def poison(
     from pud.poisoning import PoisonConfig
     from pud.steps.poison import poison_step
 
-    config = PoisonConfig(trigger, poison_rate, target_label, train_size)
+    config = PoisonConfig(trigger, mapping, poison_rate, target_label, train_size)
     folders = {"dataset": Path(dataset.path), "ground_truth": Path(ground_truth.path)}
-    leave(metrics, poison_step(data_uri, data_digest, config, seed=seed, **folders))
+    leave(metrics, poison_step(data_uri, data_digest, config, seed=seed, device=device, **folders))

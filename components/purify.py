@@ -17,14 +17,14 @@ def purify(
     purified: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Run the next round on a model or state; settings are those of pud.purification.PurifyConfig."""
+    """Run the next round on a model or state; settings: a preset and what differs from it, see
+    pud.purification.purify_config."""
     from pathlib import Path
 
     from components.metrics import leave
-    from pud.config import from_mapping
-    from pud.purification import PurifyConfig
+    from pud.purification import purify_config
     from pud.steps.purify import purify_step
 
-    config = from_mapping(PurifyConfig, settings)
+    config = purify_config(settings)
     inputs = (Path(model.path), Path(dataset.path), Path(detection.path))
     leave(metrics, purify_step(*inputs, config, seed=seed, device=device, purified=Path(purified.path)))

@@ -27,17 +27,17 @@ from pud.config import as_parameters
 from pud.detection import DetectConfig
 from pud.poisoning import PoisonConfig
 from pud.probing import ProbeConfig
-from pud.purification import PurifyConfig
+from pud.purification import DEFAULT_PRESET, PRESETS
 from pud.report import INFECTED, PURIFIED, ROUND
 from pud.robustness import EvaluateConfig
 from pud.training import TrainConfig
 
-ROUNDS = len(PurifyConfig.keep)
+ROUNDS = len(PRESETS[DEFAULT_PRESET].keep)
 COMPILED = Path(__file__).with_name("pud.yaml")
 
 # The settings of a step are one parameter; what a caller leaves out keeps the default of its config.
 TRAIN, PROBE, DETECT = as_parameters(TrainConfig()), as_parameters(ProbeConfig()), as_parameters(DetectConfig())
-PURIFY, EVALUATE = as_parameters(PurifyConfig()), as_parameters(EvaluateConfig())
+PURIFY, EVALUATE = {"preset": DEFAULT_PRESET}, as_parameters(EvaluateConfig())
 GPU_TOLERATIONS = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 
 
@@ -46,6 +46,7 @@ def defence(
     data_uri: str,
     data_digest: str,
     trigger: str,
+    mapping: str,
     poison_rate: float,
     target_label: int,
     train_size: int,
@@ -73,10 +74,12 @@ def defence(
         data_uri=data_uri,
         data_digest=data_digest,
         trigger=trigger,
+        mapping=mapping,
         poison_rate=poison_rate,
         target_label=target_label,
         train_size=train_size,
         seed=seed,
+        device=device,
     )
     on_cpu_pool(poisoned, *cpu)
     dataset, ground_truth = poisoned.outputs["dataset"], poisoned.outputs["ground_truth"]
@@ -126,6 +129,7 @@ def pud(
     data_uri: str = "file:data",
     data_digest: str = "",
     trigger: str = PoisonConfig.trigger,
+    mapping: str = PoisonConfig.mapping,
     poison_rate: float = PoisonConfig.poison_rate,
     target_label: int = PoisonConfig.target_label,
     train_size: int = PoisonConfig.train_size,
@@ -154,6 +158,7 @@ def pud(
             data_uri=data_uri,
             data_digest=data_digest,
             trigger=trigger,
+            mapping=mapping,
             poison_rate=poison_rate,
             target_label=target_label,
             train_size=train_size,

@@ -3,7 +3,7 @@
 import json
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pud.detection import DetectConfig
 from pud.errors import InputError
 from pud.poisoning import PoisonConfig
 from pud.probing import ProbeConfig
-from pud.purification import PurifyConfig
+from pud.purification import DEFAULT_PRESET, PRESETS, PurifyConfig, purify_config
 from pud.report import INFECTED, PURIFIED, ROUND, load_report, table
 from pud.robustness import EvaluateConfig
 from pud.training import TrainConfig
@@ -23,22 +23,38 @@ Command = Callable[..., Any]
 FOLDER = click.Path(path_type=Path)
 
 
-def settings(config: type) -> Callable[[Command], Command]:
-    """Add an option for every field of a config; the command receives the built config as ``config``."""
+def settings(config: type, presets: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Add an option for every field of a config; the command receives the built config as ``config``.
+
+    Where there are presets, ``--preset`` chooses one and an option that is not given keeps the preset's value.
+    """
     defaults = as_parameters(config())
     lists = {name for name, kind in typing.get_type_hints(config).items() if typing.get_origin(kind) is tuple}
 
     def decorate(function: Command) -> Command:
         def command(**options: Any) -> Any:
             given = {name: options.pop(name) for name in defaults}
-            chosen = {name: _list(name, value) if name in lists else value for name, value in given.items()}
+            chosen = {
+                name: _list(name, value) if name in lists else value
+                for name, value in given.items()
+                if value is not None
+            }
+            if presets:
+                return function(config=purify_config({"preset": options.pop("preset"), **chosen}), **options)
             return function(config=from_mapping(config, chosen), **options)
 
         command.__doc__ = function.__doc__
         command.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
         for name, default in reversed(defaults.items()):
             shown = json.dumps(default) if name in lists else default
-            command = click.option("--" + name.replace("_", "-"), name, default=shown, show_default=True)(command)
+            flag = "--" + name.replace("_", "-")
+            if presets:
+                command = click.option(flag, name, default=None, help=f"[default: the preset's; {shown}]")(command)
+            else:
+                command = click.option(flag, name, default=shown, show_default=True)(command)
+        if presets:
+            choice = click.Choice(list(presets))
+            command = click.option("--preset", type=choice, default=DEFAULT_PRESET, show_default=True)(command)
         return command
 
     return decorate
@@ -95,6 +111,7 @@ def fetch_command(name: str, out: Path) -> None:
 @folder("--dataset", "Poisoned data set to write.")
 @folder("--ground-truth", "Ground truth to write.")
 @seed_option
+@device_option
 @metrics_option
 @settings(PoisonConfig)
 def poison_command(metrics: Path | None, **options: Any) -> None:
@@ -149,14 +166,14 @@ def detect_command(metrics: Path | None, **options: Any) -> None:
 @app.command("purify")
 @folder("--model", "Infected model, or the state that the round before wrote.")
 @folder("--dataset", "Data set that it was trained on.")
-@folder("--detection", "Detection to act on.")
+@folder("--detection", "Detection to act on; without one the data count as clean (model repair).", required=False)
 @folder("--out", "State (and model) to write.", "purified")
 @seed_option
 @device_option
 @metrics_option
-@settings(PurifyConfig)
+@settings(PurifyConfig, PRESETS)
 def purify_command(metrics: Path | None, **options: Any) -> None:
-    """Run one round of purification."""
+    """Run one round of purification, or repair the model with clean data."""
     from pud.steps.purify import purify_step
 
     finish(purify_step(**options), metrics)
@@ -191,7 +208,7 @@ def evaluate_command(metrics: Path | None, **options: Any) -> None:
 )
 @click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder for the runs' records.")
 @click.option("--name", default=None, help="Name of the run; an unfinished run of this name is continued.")
-@click.option("--trigger", default=PoisonConfig.trigger, show_default=True, help="badnets or blend.")
+@click.option("--trigger", default=PoisonConfig.trigger, show_default=True, help="An attack: see pud/attacks.")
 @click.option("--tracking-uri", default="sqlite:///mlflow.db", show_default=True, help="MLflow server.")
 @click.option("--experiment", default="pud", show_default=True, help="MLflow experiment.")
 @click.option("--no-tracking", is_flag=True, help="Record nothing in MLflow.")

@@ -31,6 +31,11 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
         if not value:
             raise InputError(f"{name} is empty: give a list with a number for each round")
         return tuple(_convert(name, item, typing.get_args(wanted)[0]) for item in value)
+    if wanted is bool:
+        words = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+        if str(value).lower() not in words:
+            raise InputError(f"{name} is {value!r}: give true or false")
+        return words[str(value).lower()]
     try:
         converted = wanted(value)
     except (TypeError, ValueError, OverflowError) as error:

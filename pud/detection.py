@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from scipy.stats import rankdata
+import scipy.special
+from scipy.stats import rankdata, spearmanr
+from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 
 from pud.evidence import Evidence
@@ -26,32 +28,41 @@ CLEAN, UNSURE, POISONED = "clean", "unsure", "poisoned"
 class DetectConfig:
     """How suspicion is computed and cut.
 
-    alpha: QUE's exponent. anchor_fraction: share of a class that anchors its clean statistics, chosen anew
-    ``refinements`` times. separation: Ashman's D from which two modes are two populations. certainty: posterior from
-    which a verdict is clean or poisoned. images_per_dimension: anchors for each dimension of their covariance: one
-    estimated from too few makes every other image look far.
+    alpha: QUE's exponent. anchor_fraction: share of a class that anchors its clean statistics, central_fraction: the
+    same where no cue leads to them, chosen anew ``refinements`` times. separation: Ashman's D from which two modes are
+    two populations. certainty: posterior from which a verdict is clean or poisoned, and probability from which a vote
+    on what an image shows is beyond doubt. variation, sureness: below both, an outlying mode holds hard images only.
+    agreement: rank correlation with the trigger score that a filled class's suspicion must have. images_per_dimension:
+    anchors for each dimension of their covariance: one estimated from too few makes every other image look far.
     """
 
     alpha: float = 4.0
     anchor_fraction: float = 0.15
+    central_fraction: float = 0.3
     refinements: int = 3
     separation: float = 4.5
     certainty: float = 0.9
+    variation: float = 0.6
+    sureness: float = 0.15
+    agreement: float = 0.5
     minimum_class_size: int = 30
     images_per_dimension: int = 10
 
 
 @dataclass(frozen=True)
 class Detection:
-    """suspicion, posterior: float64 (n,); verdict: str (n,), clean, unsure or poisoned; target_labels: the accused
-    classes; separation: Ashman's D of each class, NaN where it is too small; thresholds: suspicion at posterior 0.5."""
+    """suspicion: float64 (n,), above 0 where the upper mode of an accused class is likelier, never in any other class.
+    posterior: float64 (n,); verdict: str (n,), clean, unsure or poisoned; shown: int64 (n,), the class that an accused
+    image shows in truth, -1 where that is not beyond doubt; target_labels: the accused classes; separation: Ashman's D
+    of each class, NaN where it is too small; confidence: in [0, 1], that what is said of the classes is true."""
 
     suspicion: np.ndarray
     posterior: np.ndarray
     verdict: np.ndarray
+    shown: np.ndarray
     target_labels: list[int]
     separation: np.ndarray
-    thresholds: dict[int, float]
+    confidence: float
 
 
 def perturbation_consistency(evidence: Evidence) -> np.ndarray:
@@ -103,17 +114,17 @@ def anchored_que_scores(features: np.ndarray, anchors: np.ndarray, config: Detec
     return best / max(np.median(best[anchors]), np.finfo(np.float64).tiny)
 
 
-def refined_que_scores(features: np.ndarray, survival: np.ndarray, config: DetectConfig) -> np.ndarray:
-    """Return anchored QUE scores (n,) of one class with features (n, d) and survival (n,).
+def refined_que_scores(features: np.ndarray, cue: np.ndarray, fraction: float, config: DetectConfig) -> np.ndarray:
+    """Return anchored QUE scores (n,) of one class with features (n, d) and a cue (n,) that is higher for poison.
 
-    The anchors are first the images whose label survives least, then those that rank lowest in survival and in the
-    last scores together: poison that had slipped in leaves.
+    The anchors are first the ``fraction`` with the lowest cue (all, where the cue says nothing), then those that rank
+    lowest in the cue and in the last scores together: poison that had slipped in leaves.
     """
-    order = rankdata(survival)
+    order = rankdata(cue)
     for _ in range(max(1, config.refinements)):
-        anchors = order <= np.quantile(order, config.anchor_fraction)
+        anchors = order <= np.quantile(order, fraction)
         scores = anchored_que_scores(features, anchors, config)
-        order = rankdata(survival) + rankdata(scores)
+        order = rankdata(cue) + rankdata(scores)
     return scores
 
 
@@ -142,18 +153,90 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
     n, classes = infected.logits.shape
     survival = perturbation_consistency(infected)
     change = prediction_change(infected.logits, current.logits)
+    doubt = label_doubt(current)
     suspicion, posterior = np.zeros(n), np.zeros(n)
     separation = np.full(classes, np.nan)
-    thresholds: dict[int, float] = {}
+    targets: list[int] = []
+    relabel = np.zeros(n, bool)
     for label in range(classes):
         members = np.flatnonzero(labels == label)
         if len(members) < config.minimum_class_size:
             continue
-        scores = refined_que_scores(infected.features[members], survival[members], config)
-        suspicion[members] = np.log1p(scores) + change[members]
-        separation[label], threshold, upper = two_modes(suspicion[members])
-        if separation[label] >= config.separation:
-            thresholds[label] = threshold
+        odds = infected.trigger_score[members]
+        filled = not np.isnan(odds).any()
+
+        by_survival = (survival[members], config.anchor_fraction)
+        other = (odds, config.anchor_fraction) if filled else (np.zeros(len(members)), config.central_fraction)
+        hypotheses = [
+            np.log1p(refined_que_scores(infected.features[members], cue, fraction, config))
+            for cue, fraction in (by_survival, other)
+        ]
+        if current is not infected:
+            hypotheses += [values + change[members] for values in hypotheses]
+        if filled:  # the odds say which way round is right: a fragile trigger turns survival round
+            hypotheses = [values for values in hypotheses if spearmanr(values, odds).statistic > config.agreement]
+            hypotheses.append(odds + doubt[members])
+        modes = [two_modes(values) for values in hypotheses]
+        chosen = int(np.argmax([apart for apart, _, _ in modes]))
+        values = hypotheses[chosen]
+        separation[label], threshold, upper = modes[chosen]
+        apart, upmost = separation[label] >= config.separation, upper >= config.certainty
+        # an outlying mode that shows what its class shows and of which the model is unsure holds hard images only
+        mislabelled = filled or shown_variation(infected, members, upmost) >= config.variation
+        if filled or (apart and (mislabelled or is_sure(infected, members, upmost, config))):
+            targets.append(label)
             posterior[members] = upper
+            relabel[members] = mislabelled
+        else:
+            threshold = float(values.max())
+        suspicion[members] = values - threshold
     verdict = np.select([posterior >= config.certainty, posterior > 1 - config.certainty], [POISONED, UNSURE], CLEAN)
-    return Detection(suspicion, posterior, verdict, sorted(thresholds), separation, thresholds)
+    sure = [target_confidence(separation[label], label in targets, config) for label in range(classes)]
+    confidence = min((sure[label] for label in targets), default=1 - max(sure))
+    shown = truly_shown(infected, current, relabel & (verdict == POISONED), config)
+    return Detection(suspicion, posterior, verdict, shown, targets, separation, confidence)
+
+
+def target_confidence(separation: float, accused: bool, config: DetectConfig) -> float:
+    """Return how sure it is, in [0, 1], that a class is a target: logistic in its separation, 0.5 at the threshold.
+
+    The slope is set by what was seen (docs/results.md): honest classes stay below 4.4. A class that is accused for its
+    content whatever its separation counts at least as one at the threshold.
+    """
+    certain = 0.0 if np.isnan(separation) else float(scipy.special.expit(4 * (separation - config.separation)))
+    return max(certain, 0.5) if accused else min(certain, 0.5)
+
+
+def label_doubt(evidence: Evidence) -> np.ndarray:
+    """Return (n,): the log odds, at most 6 either way, that the model gives to another than the given label."""
+    logits = evidence.logits.astype(np.float64)
+    given = logits[np.arange(len(logits)), evidence.labels]
+    others = logits.copy()
+    others[np.arange(len(logits)), evidence.labels] = -np.inf
+    return np.clip(scipy.special.logsumexp(others, axis=1) - given, -6, 6)
+
+
+def shown_variation(evidence: Evidence, members: np.ndarray, accused: np.ndarray) -> float:
+    """Return the total variation, in [0, 1], between what a class's accused (bool, of its members) and others show."""
+    if not accused.any() or accused.all():
+        return 0.0
+    votes, classes = evidence.votes[members].argmax(1), evidence.votes.shape[1]
+    shares = [np.bincount(votes[group], minlength=classes) / group.sum() for group in (accused, ~accused)]
+    return float(np.abs(shares[0] - shares[1]).sum() / 2)
+
+
+def is_sure(evidence: Evidence, members: np.ndarray, accused: np.ndarray, config: DetectConfig) -> bool:
+    """Tell whether the model is about as sure of a class's accused as of its others (AUROC of the largest logit)."""
+    if not accused.any() or accused.all():
+        return False
+    return bool(roc_auc_score(accused, evidence.logits[members].max(1)) >= config.sureness)
+
+
+def truly_shown(infected: Evidence, current: Evidence, mislabelled: np.ndarray, config: DetectConfig) -> np.ndarray:
+    """Return (n,): what images (bool, (n,)) show by the votes beyond doubt, else -1.
+
+    The current model must say the same, unless it is the infected one, which believes the labels.
+    """
+    vote = infected.votes.argmax(1)
+    agreed = (current is infected) | (current.logits.argmax(1) == vote)
+    return np.where(mislabelled & agreed & (infected.votes.max(1) >= config.certainty), vote, -1)

@@ -9,12 +9,16 @@ import numpy as np
 class GroundTruth:
     """What only evaluation may see.
 
-    poisoned: bool (n,); true_labels: int64 (n,), both of the training set; triggered_images: uint8 (m, c, h, w), every
-    test image that is not of its target class, stamped; triggered_true_labels, triggered_target_labels: int64 (m,).
+    Of the training set: poisoned: bool (n,); cover: bool (n,), changed images that keep their true label (they hide the
+    poison and do no harm); true_labels: int64 (n,). triggered_images: uint8 (m, c, h, w), every test image that is not
+    of its target class, stamped; triggered_source: int64 (m,), which test image each one was; triggered_true_labels,
+    triggered_target_labels: int64 (m,).
     """
 
     poisoned: np.ndarray
+    cover: np.ndarray
     true_labels: np.ndarray
     triggered_images: np.ndarray
+    triggered_source: np.ndarray
     triggered_true_labels: np.ndarray
     triggered_target_labels: np.ndarray

@@ -5,6 +5,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from pud.detection import POISONED, Detection
+from pud.ground_truth import GroundTruth
 
 
 def clean_accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -22,15 +23,31 @@ def recovery_accuracy(logits: Tensor, true_labels: Tensor) -> float:
     return clean_accuracy(logits, true_labels)
 
 
-def detection_metrics(detection: Detection, poisoned: np.ndarray) -> dict[str, object]:
+def detection_metrics(detection: Detection, truth: GroundTruth) -> dict[str, object]:
     """Return the rates of the verdict ``poisoned``, the AUROC of the suspicion, and the target labels named."""
-    accused = detection.verdict == POISONED
+    rates = verdict_metrics(detection.suspicion, detection.verdict == POISONED, truth)
+    return {**rates, "target_labels": detection.target_labels}
+
+
+def verdict_metrics(suspicion: np.ndarray, accused: np.ndarray, truth: GroundTruth) -> dict[str, object]:
+    """Return true and false positive rate of the accusations (bool, (n,)) and the AUROC of the suspicion (n,).
+
+    Cover images, which carry a trigger and their true label, are neither: their rate has its own name. What cannot be
+    said, as the true positive rate of an innocent data set, is None.
+    """
+    poisoned, honest = truth.poisoned, ~truth.poisoned & ~truth.cover
+
+    def rate(group: np.ndarray) -> float | None:
+        return float(accused[group].mean()) if group.any() else None
+
+    both = poisoned | honest
     return {
-        "true_positive_rate": float(accused[poisoned].mean()),
+        "true_positive_rate": rate(poisoned),
         "true_positive_rate_n": int(poisoned.sum()),
-        "false_positive_rate": float(accused[~poisoned].mean()),
-        "false_positive_rate_n": int((~poisoned).sum()),
-        "auroc": float(roc_auc_score(poisoned, detection.suspicion)),
-        "auroc_n": len(poisoned),
-        "target_labels": detection.target_labels,
+        "false_positive_rate": rate(honest),
+        "false_positive_rate_n": int(honest.sum()),
+        "cover_rate": rate(truth.cover),
+        "cover_rate_n": int(truth.cover.sum()),
+        "auroc": float(roc_auc_score(poisoned[both], suspicion[both])) if poisoned.any() else None,
+        "auroc_n": int(both.sum()),
     }

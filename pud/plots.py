@@ -27,12 +27,11 @@ def plot_rounds(report: dict[str, Any], path: Path) -> None:
 
 
 def plot_suspicion(detection: Detection, path: Path) -> None:
-    """Draw the histogram of suspicion, by verdict, and the thresholds that detection chose."""
+    """Draw the histogram of suspicion, by verdict; the threshold that detection chose lies at 0."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     groups = [detection.suspicion[detection.verdict == verdict] for verdict in (CLEAN, UNSURE, POISONED)]
     axes.hist(groups, bins=60, stacked=True, label=[CLEAN, UNSURE, POISONED], log=True)
-    for label, threshold in detection.thresholds.items():
-        axes.axvline(threshold, color="black", linestyle="--", label=f"threshold of class {label}")
+    axes.axvline(0, color="black", linestyle="--")
     axes.set(xlabel="suspicion", ylabel="training images")
     axes.legend()
     figure.savefig(path)

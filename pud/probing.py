@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pud.content import ContentConfig, cross_examine, discriminate
 from pud.data import pixels
 from pud.evidence import Evidence
 from pud.models import ResNet, frozen
@@ -15,9 +16,9 @@ from pud.progress import track
 
 
 @dataclass(frozen=True)
-class ProbeConfig:
+class ProbeConfig(ContentConfig):
     """draws: how often every image is perturbed, noise_level: standard deviation in [0, 1] pixels, mix_level: share of
-    the other image. epsilon, steps, step_size: of the untargeted PGD, as in PGDConfig."""
+    the other image. epsilon, steps, step_size: of the untargeted PGD, as in PGDConfig. The rest: see ContentConfig."""
 
     noise_draws: int = 3
     noise_level: float = 0.2
@@ -73,6 +74,8 @@ def probe(
     members = functional.one_hot(given, model.head.out_features).to(clean_features)
     means = members.T @ clean_features / members.sum(0)[:, None].clamp(min=1)
     similarity = functional.normalize(torch.cat(x_adv_features), dim=1) @ functional.normalize(means, dim=1).T
+    votes = cross_examine(model, images, labels, config, generator=generator, device=device)
+    trigger_score = discriminate(model, images, labels, votes, config, generator=generator, device=device)
     return Evidence(
         labels=labels,
         logits=torch.cat(logits).cpu().numpy(),
@@ -81,4 +84,6 @@ def probe(
         mix_survival=torch.cat(mix).cpu().numpy(),
         adversarial_labels=torch.cat(x_adv_logits).argmax(1).cpu().numpy(),
         adversarial_similarity=similarity.cpu().numpy(),
+        votes=votes,
+        trigger_score=trigger_score,
     )

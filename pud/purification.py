@@ -1,16 +1,19 @@
 """Purify a model: adversarial fine-tuning with a mean teacher, unlearning and recovery in the same steps (paper, 3)."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pud.config import as_parameters, from_mapping
 from pud.data import pixels
 from pud.device import autocast
+from pud.errors import InputError
 from pud.models import ResNet, frozen, refreeze
 from pud.pgd import PGDConfig, pgd
 from pud.progress import track
@@ -21,29 +24,81 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PurifyConfig:
-    """keep, epochs, learning_rate have a number for each round; the last one serves all further rounds.
+    """Settings of purification; tuples have a number for each round, the last one serves all further rounds.
 
-    keep: share of each class's clean verdicts to train on, the least suspicious first. adversarial_fraction: share of a
-    batch that PGD attacks. stamp_rate: share of a batch that carries the estimated trigger under its right label.
-    unlearn_fraction, unlearn_weight: accused images added to a batch, as a share of it, and the weight of their loss.
-    consistency_weight, ema_decay: of the mean teacher. PGD: epsilon in [0, 1] pixels, steps, step_size of epsilon.
+    keep: share of each class's clean verdicts to train on, the least suspicious first. adversarial_epochs: of a round's
+    epochs the first so many attack; later ones train plainly. epsilon: of PGD, in [0, 1] pixels; steps; step_size of
+    epsilon. adversarial_fraction: share of a batch that PGD attacks. relabel: give accused images the label of what
+    they show, where that is beyond doubt. stamp_rate: share of a batch that carries the estimated trigger under its
+    right label. unlearn_fraction, unlearn_weight: accused images added to a batch, as a share of it, and the weight of
+    their loss. consistency_weight, ema_decay: of the mean teacher.
     """
 
-    keep: tuple[float, ...] = (0.2, 0.5, 1.0)
-    epochs: tuple[int, ...] = (2, 1, 3)
-    learning_rate: tuple[float, ...] = (0.05, 0.1, 0.1)
+    keep: tuple[float, ...] = (0.2, 1.0)
+    epochs: tuple[int, ...] = (2, 5)
+    adversarial_epochs: tuple[int, ...] = (100,)
+    learning_rate: tuple[float, ...] = (0.05, 0.1)
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 128
-    epsilon: float = 8 / 255
+    epsilon: tuple[float, ...] = (8 / 255,)
     steps: int = 3
     step_size: float = 0.4
-    adversarial_fraction: float = 0.6
+    adversarial_fraction: tuple[float, ...] = (1.0,)
+    relabel: bool = True
     stamp_rate: float = 0.3
-    unlearn_fraction: float = 0.25
+    unlearn_fraction: float = 0.125
     unlearn_weight: float = 0.1
     consistency_weight: float = 0.05
     ema_decay: float = 0.99
+
+
+DEFAULT_PRESET = "robust"
+PRESETS: dict[str, PurifyConfig] = {
+    # adversarial robustness above all
+    "robust": PurifyConfig(),
+    # clean accuracy above all: what follows the first round is attacked a little
+    "erase": PurifyConfig(epochs=(2, 3), adversarial_fraction=(0.6, 0.1), epsilon=(8 / 255, 4 / 255)),
+    # the schedule of the paper's reference, without its oracles
+    "paper": PurifyConfig(
+        keep=(0.05, 0.2, 0.4, 0.7, 0.8),
+        epochs=(10, 10, 10, 10, 30),
+        adversarial_epochs=(10, 2, 1, 1, 1),
+        learning_rate=(0.01,),
+        epsilon=(6 / 255, 6 / 255, 6 / 255, 6 / 255, 4 / 255),
+        steps=7,
+        step_size=0.2,
+        relabel=False,
+        stamp_rate=0.0,
+        unlearn_weight=0.003,
+    ),
+    # model repair: adversarial fine-tuning on a clean data set, once
+    "aft": PurifyConfig(
+        keep=(1.0,),
+        epochs=(10,),
+        learning_rate=(0.01,),
+        epsilon=(6 / 255,),
+        steps=7,
+        step_size=0.2,
+        relabel=False,
+        stamp_rate=0.0,
+        unlearn_weight=0.0,
+        consistency_weight=0.0,
+    ),
+}
+
+
+def purify_config(settings: Mapping[str, Any]) -> PurifyConfig:
+    """Return a preset (``preset``, robust unless said otherwise) with the other settings replaced.
+
+    Raises:
+        InputError: an unknown preset or setting, or a value of the wrong type.
+    """
+    given = dict(settings)
+    name = given.pop("preset", DEFAULT_PRESET)
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    return from_mapping(PurifyConfig, as_parameters(PRESETS[name]) | given)
 
 
 def of_round(schedule: tuple[T, ...], round_index: int) -> T:
@@ -53,7 +108,11 @@ def of_round(schedule: tuple[T, ...], round_index: int) -> T:
 
 @dataclass
 class State:
-    """What a round hands to the next: both models, the masks (bool, (n,)) it used, and how many rounds are done."""
+    """What a round hands to the next: both models, the masks (bool, (n,)) it used, and how many rounds are done.
+
+    clean: to train on; poisoned: accused. An image in both was given the label of what it shows; an accused one outside
+    clean has only its given label to be forgotten.
+    """
 
     student: ResNet
     teacher: ResNet
@@ -129,13 +188,15 @@ def purify(
     the student on (image, right label), on agreeing with its teacher, and on forgetting accused images' labels.
     """
     student, teacher = state.student, state.teacher
-    learning_rate = of_round(config.learning_rate, state.rounds_done)
-    clean, accused = np.flatnonzero(state.clean), np.flatnonzero(state.poisoned)
+    done = state.rounds_done
+    epochs, learning_rate = of_round(config.epochs, done), of_round(config.learning_rate, done)
+    clean, rejected = np.flatnonzero(state.clean), np.flatnonzero(state.poisoned & ~state.clean)
+    accused, trusted = np.flatnonzero(state.poisoned), np.flatnonzero(state.clean & ~state.poisoned)
     given = torch.from_numpy(labels)
-    attack = PGDConfig(config.epsilon, config.steps, config.step_size)
+    attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)
     trigger = None
-    if len(accused) > 1 and len(clean) > 1:
-        estimate = estimate_trigger(pixels(images[accused]), pixels(images[clean]))
+    if len(accused) > 1 and len(trusted) > 1:
+        estimate = estimate_trigger(pixels(images[accused]), pixels(images[trusted]))
         trigger = AffineTrigger(estimate.scale.to(device), estimate.shift.to(device))
     optimiser = torch.optim.SGD(
         student.parameters(),
@@ -144,34 +205,38 @@ def purify(
         weight_decay=config.weight_decay,
         nesterov=True,
     )
-    order = batches(len(clean), config.batch_size, of_round(config.epochs, state.rounds_done), generator)
+    order = batches(len(clean), config.batch_size, epochs, generator)
+    attacked_steps = len(order) * min(1.0, of_round(config.adversarial_epochs, done) / epochs)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 1.4 * (1 - step / len(order))))
     attacked_model, elder = frozen(student), frozen(teacher)
-    for index in track(order, "purify"):
+    for step, index in enumerate(track(order, "purify")):
         chosen = clean[index.numpy()]
         x, target = pixels(images[chosen]).to(device), given[chosen].to(device)
-        extra = torch.empty(0, dtype=torch.long)
         if trigger is not None:
             stamped = torch.rand(len(x), generator=generator) < config.stamp_rate
+            stamped &= ~torch.from_numpy(state.poisoned[chosen])  # a relabelled image carries the trigger itself
             x = torch.where(stamped.to(device)[:, None, None, None], trigger(x), x)
-            extra = torch.randint(len(accused), (int(config.unlearn_fraction * len(x)),), generator=generator)
-        attacked = int(config.adversarial_fraction * len(x))
-        refreeze(attacked_model, student)
+        extra = rejected[:0]
+        if len(rejected):
+            drawn = torch.randint(len(rejected), (int(config.unlearn_fraction * len(x)),), generator=generator)
+            extra = rejected[drawn.numpy()]
+        attacked = int(of_round(config.adversarial_fraction, done) * len(x)) if step < attacked_steps else 0
         refreeze(elder, teacher)
-        x_adv = pgd(attacked_model, x[:attacked], target[:attacked], attack, generator=generator)
-        x = torch.cat([x_adv, x[attacked:]])
-        rejected = accused[extra.numpy()]
+        if attacked:
+            refreeze(attacked_model, student)
+            x_adv = pgd(attacked_model, x[:attacked], target[:attacked], attack, generator=generator)
+            x = torch.cat([x_adv, x[attacked:]])
         student.train()
         with autocast(device):
-            output = student(torch.cat([x, pixels(images[rejected]).to(device)]) if len(rejected) else x)
+            output = student(torch.cat([x, pixels(images[extra]).to(device)]) if len(extra) else x)
         output = output.float()
         right, wrong = output[: len(x)], output[len(x) :]
         with torch.no_grad():
             agreed = elder(x).softmax(1)
         loss = functional.cross_entropy(right, target)
         loss = loss + config.consistency_weight * (right.softmax(1) - agreed).square().sum(1).mean()
-        if len(rejected):
-            loss = loss + config.unlearn_weight * forget(wrong, given[rejected].to(device))
+        if len(extra):
+            loss = loss + config.unlearn_weight * forget(wrong, given[extra].to(device))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -14,13 +14,15 @@ from pud.progress import say
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """epsilon: L-infinity radius in [0, 1] pixels; the attacks take the first images of the test set."""
+    """epsilon: L-infinity radius in [0, 1] pixels; the attacks take the first images of the test set,
+    the drift the first triggered ones."""
 
     epsilon: float = 8 / 255
     pgd_steps: int = 20
     pgd_step_size: float = 2 / 255
     pgd_images: int = 1_000
     autoattack_images: int = 64
+    drift_images: int = 500
     batch_size: int = 250
 
 

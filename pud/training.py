@@ -1,5 +1,6 @@
 """Plain training of a classifier: what makes the infected model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +33,12 @@ def train(
     *,
     generator: torch.Generator,
     device: torch.device,
+    augment: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
-    """Train ``model`` in place on uint8 images (n, c, h, w) with labels (n,)."""
+    """Train ``model`` in place on uint8 images (n, c, h, w) with labels (n,).
+
+    ``augment`` changes a batch of images in [0, 1] before the model sees it.
+    """
     optimiser = torch.optim.SGD(
         model.parameters(),
         lr=config.learning_rate,
@@ -47,8 +52,10 @@ def train(
     model.train()
     for index in track(order, "train"):
         chosen = index.numpy()
+        x = pixels(images[chosen])
+        x = (augment(x) if augment else x).to(device)
         with autocast(device):
-            output = model(pixels(images[chosen]).to(device))
+            output = model(x)
         loss = functional.cross_entropy(output.float(), targets[index].to(device))
         optimiser.zero_grad()
         loss.backward()

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from pud.attacks.badnets import white_square
+from pud.attacks.blend import blended
+from pud.attacks.contract import Trigger
 from pud.data import Split
 from pud.errors import InputError
 from pud.ground_truth import GroundTruth
 from pud.poisoning import PoisonConfig, poison, stamp
-from pud.triggers import TRIGGERS, BadNets, make_trigger
 
 CONFIG = PoisonConfig(poison_rate=0.1, target_label=3, train_size=500)
 
@@ -19,7 +21,7 @@ def poisoned(
     train: Split, test: Split, config: PoisonConfig = CONFIG, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, GroundTruth]:
     generator = torch.Generator().manual_seed(seed)
-    return poison(train, test, make_trigger(config.trigger), config, generator=generator)
+    return poison(train, test, config, generator=generator)
 
 
 @pytest.mark.parametrize(("rate", "count"), [(0.1, 50), (0.01, 5), (0.003, 2), (0.5, 250)])
@@ -33,9 +35,9 @@ def test_the_rate_is_a_share_of_the_training_set(
     assert truth.poisoned.sum() == count
 
 
-@pytest.mark.parametrize("name", sorted(TRIGGERS))
+@pytest.mark.parametrize(("name", "trigger"), [("badnets", white_square), ("blend", blended)])
 def test_only_poisoned_images_change_and_they_carry_the_trigger(
-    name: str, train_split: Split, test_split: Split
+    name: str, trigger: Trigger, train_split: Split, test_split: Split
 ) -> None:
     config = dataclasses.replace(CONFIG, trigger=name, train_size=len(train_split.labels))  # so nothing is drawn
     images, labels, truth = poisoned(train_split, test_split, config)
@@ -43,7 +45,7 @@ def test_only_poisoned_images_change_and_they_carry_the_trigger(
     np.testing.assert_array_equal(truth.true_labels, train_split.labels)
     np.testing.assert_array_equal(images[clean], train_split.images[clean])
     np.testing.assert_array_equal(labels[clean], train_split.labels[clean])
-    np.testing.assert_array_equal(images[hit], stamp(np.array(train_split.images[hit]), make_trigger(name)))
+    np.testing.assert_array_equal(images[hit], stamp(np.array(train_split.images[hit]), trigger))
     assert (labels[hit] == 3).all()
 
 
@@ -55,7 +57,7 @@ def test_no_image_of_the_target_class_is_poisoned(train_split: Split, test_split
 def test_triggered_test_images_exclude_the_target_class(train_split: Split, test_split: Split) -> None:
     truth = poisoned(train_split, test_split)[2]
     victims = test_split.labels != 3
-    np.testing.assert_array_equal(truth.triggered_images, stamp(np.array(test_split.images[victims]), BadNets()))
+    np.testing.assert_array_equal(truth.triggered_images, stamp(np.array(test_split.images[victims]), white_square))
     np.testing.assert_array_equal(truth.triggered_true_labels, test_split.labels[victims])
     assert set(truth.triggered_target_labels) == {3}
     assert len(truth.triggered_target_labels) == victims.sum() < len(test_split.labels)
@@ -81,10 +83,11 @@ def test_poisoning_does_not_write_into_the_data_set(train_split: Split, test_spl
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"poison_rate": 0.0}, "poison rate 0.0 is not between 0 and 1"),
-        ({"poison_rate": 1.0}, "poison rate 1.0 is not between 0 and 1"),
-        ({"poison_rate": -0.1}, "is not between 0 and 1"),
-        ({"poison_rate": float("nan")}, "is not between 0 and 1"),
+        ({"poison_rate": 1.0}, r"poison rate 1.0 is not in \[0, 1\)"),
+        ({"poison_rate": -0.1}, "is not in"),
+        ({"poison_rate": float("nan")}, "is not in"),
+        ({"mapping": "one-to-one"}, "unknown mapping 'one-to-one': choose all-to-one or all-to-all"),
+        ({"trigger": "sig", "mapping": "all-to-all"}, "sig changes no label, so it cannot be all-to-all"),
         ({"poison_rate": 0.0001}, "asks for 0 of"),
         ({"poison_rate": 0.99}, "asks for 495 of"),
         ({"target_label": 10}, r"target class 10 is not there: fashion-mnist has classes 0\.\.9"),
@@ -94,7 +97,42 @@ def test_poisoning_does_not_write_into_the_data_set(train_split: Split, test_spl
     ],
 )
 def test_what_cannot_be_is_refused(
-    change: dict[str, float], sentence: str, train_split: Split, test_split: Split
+    change: dict[str, object], sentence: str, train_split: Split, test_split: Split
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         poisoned(train_split, test_split, dataclasses.replace(CONFIG, **change))
+
+
+def test_rate_zero_leaves_the_data_innocent(train_split: Split, test_split: Split) -> None:
+    config = PoisonConfig(poison_rate=0.0, train_size=len(train_split.labels))
+    images, labels, truth = poisoned(train_split, test_split, config)
+    np.testing.assert_array_equal(images, train_split.images)
+    np.testing.assert_array_equal(labels, train_split.labels)
+    assert not truth.poisoned.any()
+    assert len(truth.triggered_images)
+
+
+def test_all_to_all_leads_every_class_to_the_next(train_split: Split, test_split: Split) -> None:
+    config = dataclasses.replace(CONFIG, mapping="all-to-all")
+    _, labels, truth = poisoned(train_split, test_split, config)
+    np.testing.assert_array_equal(labels[truth.poisoned], (truth.true_labels[truth.poisoned] + 1) % 10)
+    np.testing.assert_array_equal(truth.triggered_target_labels, (test_split.labels + 1) % 10)
+    assert len(set(labels[truth.poisoned])) > 5
+
+
+def test_a_clean_label_attack_poisons_its_share_of_the_target_class_only(train_split: Split, test_split: Split) -> None:
+    config = PoisonConfig("sig", poison_rate=0.25, target_label=3, train_size=len(train_split.labels))
+    images, labels, truth = poisoned(train_split, test_split, config)
+    np.testing.assert_array_equal(labels, train_split.labels)
+    assert (labels[truth.poisoned] == 3).all()
+    assert truth.poisoned.sum() == round(0.25 * (labels == 3).sum())
+    assert (images != train_split.images).any((1, 2, 3)).sum() == truth.poisoned.sum()
+
+
+def test_covers_change_and_keep_their_label(train_split: Split, test_split: Split) -> None:
+    config = PoisonConfig("wanet", poison_rate=0.1, train_size=len(train_split.labels))
+    images, labels, truth = poisoned(train_split, test_split, config)
+    np.testing.assert_array_equal(labels[truth.cover], train_split.labels[truth.cover])
+    assert not (truth.cover & truth.poisoned).any()
+    assert truth.cover.sum() == 2 * truth.poisoned.sum()
+    np.testing.assert_array_equal((images != train_split.images).any((1, 2, 3)), truth.cover | truth.poisoned)

@@ -75,6 +75,7 @@ def save_detection(folder: Path, detection: Detection, labels: np.ndarray, about
             "suspicion": detection.suspicion,
             "posterior": detection.posterior,
             "verdict": detection.verdict,
+            "shown": detection.shown,
         }
     )
     table.to_parquet(folder / "detection.parquet", index=False)
@@ -87,7 +88,7 @@ def save_detection(folder: Path, detection: Detection, labels: np.ndarray, about
             "format": DETECTION_FORMAT,
             "verdict": f"backdoor to class {targets}: {accused} of {len(labels)} images" if targets else "none found",
             "target_labels": detection.target_labels,
-            "thresholds": {str(label): value for label, value in detection.thresholds.items()},
+            "confidence": detection.confidence,
             "separation": [None if np.isnan(value) else float(value) for value in detection.separation],
             "counts": counts,
             **about,
@@ -111,8 +112,9 @@ def load_detection(folder: Path) -> tuple[Detection, dict[str, Any]]:
         suspicion=table["suspicion"].to_numpy(),
         posterior=table["posterior"].to_numpy(),
         verdict=table["verdict"].to_numpy(str),
+        shown=table["shown"].to_numpy(np.int64),
         target_labels=content["target_labels"],
+        confidence=content["confidence"],
         separation=np.array([np.nan if value is None else value for value in content["separation"]]),
-        thresholds={int(label): value for label, value in content["thresholds"].items()},
     )
     return detection, content

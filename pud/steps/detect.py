@@ -12,6 +12,8 @@ def detect_step(infected_probe: Path, probe: Path, config: DetectConfig, *, dete
     """Judge the training images into the folder ``detection``. In round 0 both probes are the infected model's."""
     infected, _ = load_evidence(infected_probe)
     current, about = load_evidence(probe)
+    if not about["rounds_done"]:
+        current = infected
     with timed_folder(detection, "detect", timing(probe)) as folder:
         made = {
             "rounds_done": about["rounds_done"],
@@ -22,5 +24,5 @@ def detect_step(infected_probe: Path, probe: Path, config: DetectConfig, *, dete
         save_detection(folder, result, infected.labels, made)
     accused = int((result.verdict == POISONED).sum())
     named = f"target class {', '.join(map(str, result.target_labels))}" if result.target_labels else "none found"
-    say(f"detect: {accused} of {len(infected.labels)} images accused, {named}")
-    return {"accused_images": accused, "target_classes": len(result.target_labels)}
+    say(f"detect: {accused} of {len(infected.labels)} images accused, {named} (confidence {result.confidence:.2f})")
+    return {"accused_images": accused, "target_classes": len(result.target_labels), "confidence": result.confidence}

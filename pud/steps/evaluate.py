@@ -1,5 +1,6 @@
 """Step evaluate: the only one that opens the ground truth. Measures a model and a detection, extends the report."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from pud.checkpoints import load_model
 from pud.config import as_parameters
 from pud.data import open_split, pixels
 from pud.device import prepare_process, resolve_device
+from pud.drift import adversarial_drift
 from pud.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
 from pud.models import logits
 from pud.progress import say
@@ -71,19 +73,24 @@ def evaluate_step(
             "robust_accuracy": [robust_accuracy(network, x, y, config, seed=seed)],
         }
         parameters = {"train" if stage == INFECTED else "purify": card.training, "evaluate": as_parameters(config)}
+        few = slice(config.drift_images)
+        pairs = (test.images[truth.triggered_source[few]], truth.triggered_images[few])
+        facts = (truth.triggered_true_labels[few], truth.triggered_target_labels[few])
+        moved = [pixels(part).to(where) for part in pairs] + [torch.from_numpy(part).to(where) for part in facts]
+        result["drift"] = dataclasses.asdict(adversarial_drift(network, *moved, seed=seed))
         if detection:
             judged, made = load_detection(detection)
             parameters |= made["settings"]
-            result["detection"] = detection_metrics(judged, truth.poisoned)
+            result["detection"] = detection_metrics(judged, truth)
         if stage == ROUND:
             result["seconds"] = sum((timing(detection) if detection else {}).values()) + sum(timing(model).values())
             content["rounds"].append(result)
         else:
             content[stage] = result
         if stage == PURIFIED:
-            few = min(config.autoattack_images, len(labels))
-            if few:
-                result["robust_accuracy"].append(autoattack_accuracy(network, x[:few], y[:few], config, seed=seed))
+            count = min(config.autoattack_images, len(labels))
+            if count:
+                result["robust_accuracy"].append(autoattack_accuracy(network, x[:count], y[:count], config, seed=seed))
             result["seconds"] = sum(row["seconds"] for row in content["rounds"])
         content["seconds"] = round(content["seconds"] + sum(timing(model).values()), 2)
         save_report(folder, content)
@@ -99,7 +106,7 @@ def _begin(about: dict[str, Any], test: Any, seed: int, git_commit: str, data_ur
         "seed": seed,
         "git_commit": git_commit,
         "dataset": {"name": test.name, "digest": about["source"], "uri": data_uri, "train_images": about["train_size"]},
-        "trigger": {key: about[key] for key in ("trigger", "poison_rate", "target_label")},
+        "trigger": {key: about[key] for key in ("trigger", "mapping", "poison_rate", "target_label")},
         "rounds": [],
         "seconds": 0.0,
     }

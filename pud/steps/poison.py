@@ -4,12 +4,11 @@ import dataclasses
 from pathlib import Path
 
 from pud.data import folder_digest, open_split, write_split
-from pud.device import random_stream
+from pud.device import prepare_process, random_stream, resolve_device
 from pud.errors import InputError
 from pud.poisoning import PoisonConfig, poison
 from pud.steps.artifacts import timed_folder
 from pud.steps.truth import save_truth
-from pud.triggers import make_trigger
 
 
 def local_folder(data_uri: str) -> Path:
@@ -21,7 +20,14 @@ def local_folder(data_uri: str) -> Path:
 
 
 def poison_step(
-    data_uri: str, data_digest: str, config: PoisonConfig, *, seed: int, dataset: Path, ground_truth: Path
+    data_uri: str,
+    data_digest: str,
+    config: PoisonConfig,
+    *,
+    seed: int,
+    device: str = "auto",
+    dataset: Path,
+    ground_truth: Path,
 ) -> dict[str, float]:
     """Poison the data set at ``data_uri`` into the folders ``dataset`` and ``ground_truth``.
 
@@ -31,7 +37,8 @@ def poison_step(
     Raises:
         InputError: data that are missing, corrupt or of another digest, or settings that cannot be.
     """
-    trigger = make_trigger(config.trigger)
+    prepare_process()
+    where = resolve_device(device)
     source = local_folder(data_uri)
     digest = folder_digest(source)
     if data_digest and digest != data_digest:
@@ -40,8 +47,9 @@ def poison_step(
             "restore them (dvc checkout, or pud fetch) or give their own digest"
         )
     train, test = open_split(source / "train"), open_split(source / "test")
-    images, labels, truth = poison(train, test, trigger, config, generator=random_stream(seed, "poison"))
     with timed_folder(ground_truth, "poison") as truth_folder, timed_folder(dataset, "poison") as folder:
+        generator = random_stream(seed, "poison")
+        images, labels, truth = poison(train, test, config, generator=generator, device=where)
         write_split(folder / "train", images, labels, classes=train.classes, name=train.name, source=digest)
         write_split(folder / "test", test.images, test.labels, classes=test.classes, name=test.name, source=digest)
         save_truth(truth_folder, truth, {**dataclasses.asdict(config), "seed": seed, "source": digest})

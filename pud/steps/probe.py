@@ -47,7 +47,7 @@ def probe_step(
     split = matching(open_split(dataset / "train"), card.classes, card.input_shape, model)
     done = rounds_done(model)
     if done:
-        config = dataclasses.replace(config, noise_draws=0, mix_draws=0)
+        config = dataclasses.replace(config, noise_draws=0, mix_draws=0, splits=0)
     with timed_folder(probe_folder, "probe") as folder:
         evidence = probe(
             network,

@@ -7,7 +7,7 @@ import numpy as np
 
 from pud.checkpoints import load_model, load_weights, save_model, save_weights
 from pud.data import open_split
-from pud.detection import CLEAN, POISONED
+from pud.detection import CLEAN, POISONED, Detection
 from pud.device import prepare_process, random_stream, resolve_device
 from pud.files import read_array, sha256, write_json
 from pud.models import ResNet
@@ -36,31 +36,46 @@ def load_state(folder: Path, model: ResNet, n: int) -> State:
     return state
 
 
+def all_clean(n: int) -> Detection:
+    """Return the detection that accuses nobody."""
+    nothing = np.zeros(n)
+    return Detection(nothing, nothing, np.full(n, CLEAN), np.full(n, -1), [], nothing[:0], 1.0)
+
+
 def purify_step(
     model: Path,
     dataset: Path,
-    detection: Path,
+    detection: Path | None,
     config: PurifyConfig,
     *,
     seed: int,
     device: str = "auto",
     purified: Path,
 ) -> dict[str, float]:
-    """Run the next round on ``model`` (a model or a state folder) into ``purified`` (both in one)."""
+    """Run the next round on ``model`` (a model or a state folder) into ``purified`` (both in one).
+
+    Without a detection the data set is held to be clean: model repair (AFT) on a clean extra set.
+    """
     prepare_process()
     where = resolve_device(device)
     network, card = load_model(model, where)
     split = matching(open_split(dataset / "train"), card.classes, card.input_shape, model)
-    judged, _ = load_detection(detection)
     state = load_state(model, network, len(split.labels))
     round_index = state.rounds_done
+    if detection:
+        judged, _ = load_detection(detection)
+    else:
+        judged = all_clean(len(split.labels))
     keep = of_round(config.keep, round_index)
-    state.clean = least_suspicious(split.labels, judged.suspicion, judged.verdict == CLEAN, keep)
-    state.poisoned = judged.verdict == POISONED
+    relabelled = (judged.shown >= 0) & config.relabel
+    labels = np.where(relabelled, judged.shown, split.labels)
+    state.poisoned |= judged.verdict == POISONED  # who was accused once is not trusted again
+    trusted = (judged.verdict == CLEAN) & ~state.poisoned
+    state.clean = relabelled | least_suspicious(split.labels, judged.suspicion, trusted, keep)
     with timed_folder(purified, "purify") as folder:
         if state.clean.any() and of_round(config.epochs, round_index) > 0:
             generator = random_stream(seed, "purify", round_index)
-            purify(state, np.array(split.images), split.labels, config, generator=generator, device=where)
+            purify(state, np.array(split.images), labels, config, generator=generator, device=where)
         else:
             say(f"purify: nothing left to do in round {round_index + 1}, the model stays as it is")
             state.rounds_done += 1
@@ -68,4 +83,8 @@ def purify_step(
         digests = {"training_images": split.digest, "model": sha256(model / "model.safetensors")}
         save_model(folder, state.student, dataclasses.replace(card, training=training, made_from=digests))
         save_state(folder, state)
-    return {"clean_images": int(state.clean.sum()), "unlearned_images": int(state.poisoned.sum())}
+    return {
+        "clean_images": int((state.clean & ~relabelled).sum()),
+        "relabelled_images": int(relabelled.sum()),
+        "unlearned_images": int((state.poisoned & ~relabelled).sum()),
+    }

@@ -25,8 +25,10 @@ def load_truth(folder: Path) -> tuple[GroundTruth, dict[str, Any]]:
     about = read_json(folder / "ground_truth.json", FORMAT)
     truth = GroundTruth(
         poisoned=read_array(folder / "poisoned.npy", np.bool_, 1),
+        cover=read_array(folder / "cover.npy", np.bool_, 1),
         true_labels=read_array(folder / "true_labels.npy", np.int64, 1),
         triggered_images=read_array(folder / "triggered_images.npy", np.uint8, 4, mmap=True),
+        triggered_source=read_array(folder / "triggered_source.npy", np.int64, 1),
         triggered_true_labels=read_array(folder / "triggered_true_labels.npy", np.int64, 1),
         triggered_target_labels=read_array(folder / "triggered_target_labels.npy", np.int64, 1),
     )

@@ -1,0 +1,507 @@
+"""The grid of experiments behind docs/results.md: every cell an infected model, every entry one thing done to it.
+
+python -m benchmarks.grid [--minutes N] [--only PATTERN]
+
+What is measured goes to ``results/CELL.json`` at once and is never measured again: the grid can be stopped anywhere and
+goes on from what is committed. Models and data lie in ``runs/bench`` and are made again where they are missing.
+"""
+
+import argparse
+import copy
+import dataclasses
+import fnmatch
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+try:
+    from benchmarks.detectors import DETECTORS
+    from benchmarks.rivals import RIVALS
+except ImportError:
+    DETECTORS, RIVALS = {}, {}
+from pud.attacks import find_attack
+from pud.checkpoints import load_model, save_model
+from pud.data import Split, open_split, pixels, write_split
+from pud.detection import DetectConfig
+from pud.device import prepare_process, random_stream, resolve_device
+from pud.drift import adversarial_drift
+from pud.files import finished_folder, read_json, write_json
+from pud.ground_truth import GroundTruth
+from pud.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy, verdict_metrics
+from pud.models import ResNet, logits
+from pud.poisoning import PoisonConfig
+from pud.probing import ProbeConfig
+from pud.progress import say
+from pud.purification import PRESETS, PurifyConfig, State, purify
+from pud.robustness import EvaluateConfig, autoattack_accuracy, robust_accuracy
+from pud.steps.artifacts import load_detection
+from pud.steps.detect import detect_step
+from pud.steps.poison import poison_step
+from pud.steps.probe import probe_step
+from pud.steps.purify import purify_step
+from pud.steps.train import train_step
+from pud.steps.truth import load_truth
+from pud.training import TrainConfig, train
+
+RESULTS, WORK, DATA = Path("results"), Path("runs/bench"), "file:data"
+FORMAT = "pud-results/1"
+DEFAULT = "robust"
+CLEAN_LABEL = ("sig", "label-consistent")
+ONE, ALL = "all-to-one", "all-to-all"
+ATTACKS = [
+    ("badnets", ONE),
+    ("wanet", ONE),
+    ("adaptive-consistency", ONE),
+    ("blend", ONE),
+    ("sig", ONE),
+    ("input-aware", ONE),
+    ("blend", ALL),
+    ("adaptive-blend", ONE),
+    ("sig-changed", ONE),
+    ("label-consistent", ONE),
+    ("badnets", ALL),
+]
+SEEDS = (0, 1, 2)
+ABLATED = [("badnets", ONE), ("wanet", ONE)]
+AUTOATTACKED = [("badnets", ONE), ("blend", ONE), ("wanet", ONE)]
+CLEAN_SHARE = 0.05  # of the training size, what rivals ask for
+PGD_IMAGES, AUTOATTACK_IMAGES, DRIFT_IMAGES = 1_000, 256, 500
+CEILING = dataclasses.replace(PRESETS["robust"], keep=(1.0,), epochs=(6,), learning_rate=(0.1,))
+RELEARNING, RELEARNING_STEPS, RELEARNING_RATE = (5, 10, 50), 30, 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One infected model. rate: of the training set, or of the target class for a clean-label attack."""
+
+    attack: str
+    mapping: str
+    rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.attack}_{self.mapping}_{self.rate:g}_s{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return WORK / self.name
+
+    @property
+    def clean_label(self) -> bool:
+        return self.attack in CLEAN_LABEL
+
+
+def innocent(seed: int) -> Cell:
+    """Return the cell without poison."""
+    return Cell("badnets", ONE, 0.0, seed)
+
+
+def at_rate(attack: str, mapping: str, level: int, seed: int) -> Cell:
+    """Return a cell at rate level 0 (high), 1 or 2 (low)."""
+    rates = (0.5, 0.25, 0.1) if attack in CLEAN_LABEL else (0.1, 0.05, 0.01)
+    return Cell(attack, mapping, rates[level], seed)
+
+
+def grid() -> Iterator[tuple[Cell, str]]:
+    """Yield (cell, entry) in the order in which they are wanted."""
+    cells = [at_rate(*attack, 0, 0) for attack in ATTACKS]
+    for cell in [*cells, innocent(0)]:
+        for entry in ("infected", "robust"):
+            yield cell, entry
+    for entry in ("floor", "ceiling"):
+        for cell in [*cells, innocent(0)]:
+            yield cell, entry
+    for cell in [innocent(0), *cells]:
+        yield cell, "erase"
+    for cell in cells:
+        for detector in DETECTORS:
+            yield cell, f"detector {detector}"
+    for cell in cells:
+        for name, (_, rates) in RIVALS.items():
+            for rate in rates:
+                yield cell, f"{name} lr={rate:g}"
+    for attack in ABLATED:
+        for name in (*ABLATIONS, "paper", "aft"):
+            yield at_rate(*attack, 0, 0), name
+    for attack in AUTOATTACKED:
+        for entry in ("autoattack robust", "autoattack ceiling"):
+            yield at_rate(*attack, 0, 0), entry
+    for cell in cells:
+        yield cell, FILTER
+    for seed in SEEDS[1:]:
+        for cell in [*(at_rate(*attack, 0, seed) for attack in ATTACKS), innocent(seed)]:
+            for entry in ("infected", "robust", "floor", "ceiling"):
+                yield cell, entry
+    for level in (1, 2):
+        for attack in ATTACKS:
+            for entry in ("infected", "robust", "floor", "ceiling"):
+                yield at_rate(*attack, level, 0), entry
+    for cell in cells[1:]:
+        for entry in ("paper", "aft"):
+            yield cell, entry
+
+
+# ---------------------------------------------------------------------------------------------------------- materials
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a cell is made of; truth is for measuring only."""
+
+    cell: Cell
+    train: Split
+    test: Split
+    truth: GroundTruth
+
+
+def open_cell(cell: Cell) -> Material:
+    """Return the cell's data, made first where they are missing."""
+    folder = cell.folder
+    if not (folder / "truth").exists():
+        config = PoisonConfig(cell.attack, cell.mapping, cell.rate)
+        poison_step(DATA, "", config, seed=cell.seed, dataset=folder / "dataset", ground_truth=folder / "truth")
+    truth, _ = load_truth(folder / "truth")
+    return Material(cell, open_split(folder / "dataset/train"), open_split(folder / "dataset/test"), truth)
+
+
+def infected(cell: Cell) -> Path:
+    """Return the folder of the cell's infected model."""
+    open_cell(cell)
+    model = cell.folder / "infected"
+    if not model.exists():
+        train_step(cell.folder / "dataset", TrainConfig(), seed=cell.seed, model=model)
+    return model
+
+
+def infected_probe(cell: Cell) -> Path:
+    """Return the folder of the infected model's probe."""
+    probe = cell.folder / "probe-0"
+    if not probe.exists():
+        probe_step(infected(cell), cell.folder / "dataset", ProbeConfig(), seed=cell.seed, probe_folder=probe)
+    return probe
+
+
+def adversarially_trained(folder: Path, dataset: Path, kept: np.ndarray, seed: int) -> Path:
+    """Return a folder with a model trained from scratch for six epochs as ``robust`` trains, on images kept (n,)."""
+    if not folder.exists():
+        blank = folder.with_name(folder.name + "-blank")
+        train_step(dataset, TrainConfig(epochs=0), seed=seed, model=blank)
+        model, card = load_model(blank, resolve_device())
+        split = open_split(dataset / "train")
+        state = State.initial(model, len(split.labels))
+        state.clean = kept
+        started = time.monotonic()
+        stream = random_stream(seed, "ceiling")
+        purify(state, np.array(split.images), split.labels, CEILING, generator=stream, device=resolve_device())
+        save(folder, state.student, card, time.monotonic() - started)
+    return folder
+
+
+def save(folder: Path, model: ResNet, card: Any, seconds: float) -> None:
+    """Write a model and how long it took."""
+    with finished_folder(folder) as partial:
+        save_model(partial, model, card)
+        (partial / "timing.json").write_text(json.dumps({"train": round(seconds, 2)}) + "\n")
+
+
+def bound(cell: Cell, name: str) -> Path:
+    """Return the folder of a bound: trained on the 20,000 images as they were before the attack, once a seed."""
+    source = innocent(cell.seed)
+    if name == "floor":
+        return infected(source)
+    material = open_cell(source)
+    every = np.ones(len(material.train.labels), bool)
+    return adversarially_trained(WORK / f"ceiling_s{cell.seed}", source.folder / "dataset", every, cell.seed)
+
+
+def clean_extra(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
+    """Return clean images and labels, 5 % of the training size, that the training set does not hold."""
+    whole = open_split(Path(DATA.partition(":")[2]) / "train")
+    stream = random_stream(cell.seed, "poison")
+    order = torch.randperm(len(whole.labels), generator=stream).numpy()
+    size = PoisonConfig.train_size
+    chosen = np.sort(order[size : size + round(CLEAN_SHARE * size)])
+    return np.array(whole.images[chosen]), np.array(whole.labels[chosen])
+
+
+# ------------------------------------------------------------------------------------------------------------ measures
+
+
+def measured(material: Material, model: ResNet, *, pgd: bool = True) -> dict[str, Any]:
+    """Return the metrics of a model, each with its number of images."""
+    device = resolve_device()
+    labels = torch.from_numpy(material.test.labels)
+    triggered = logits(model, material.truth.triggered_images, device)
+    result: dict[str, Any] = {
+        "clean_accuracy": clean_accuracy(logits(model, material.test.images, device), labels),
+        "attack_success_rate": attack_success_rate(triggered, torch.from_numpy(material.truth.triggered_target_labels)),
+        "recovery_accuracy": recovery_accuracy(triggered, torch.from_numpy(material.truth.triggered_true_labels)),
+    }
+    counts = (len(labels), len(triggered), len(triggered))
+    result |= {f"{key}_n": count for key, count in zip(list(result), counts, strict=True)}
+    if pgd:
+        x, y = first(material, PGD_IMAGES)
+        result["robust_accuracy"] = [robust_accuracy(model, x, y, EvaluateConfig(), seed=material.cell.seed)]
+    return result
+
+
+def first(material: Material, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first test images and labels, on the device."""
+    device = resolve_device()
+    return pixels(material.test.images[:count]).to(device), torch.from_numpy(material.test.labels[:count]).to(device)
+
+
+def drift(material: Material, model: ResNet) -> dict[str, Any]:
+    """Return where the model's adversarial examples go."""
+    truth, device, few = material.truth, resolve_device(), slice(DRIFT_IMAGES)
+    pairs = (material.test.images[truth.triggered_source[few]], truth.triggered_images[few])
+    facts = (truth.triggered_true_labels[few], truth.triggered_target_labels[few])
+    moved = [pixels(part).to(device) for part in pairs] + [torch.from_numpy(part).to(device) for part in facts]
+    return dataclasses.asdict(adversarial_drift(model, *moved, seed=material.cell.seed))
+
+
+def relearning(material: Material, model: ResNet) -> dict[str, float]:
+    """Return the attack success after brief fine-tuning on 5, 10 or 50 poisoned images among clean ones."""
+    device, cell = resolve_device(), material.cell
+    poisoned = np.flatnonzero(material.truth.poisoned)
+    result = {}
+    for count in RELEARNING:
+        stream = random_stream(cell.seed, "relearning", count)
+        some = poisoned[torch.randperm(len(poisoned), generator=stream)[:count].numpy()]
+        images, labels = clean_extra(cell)
+        images = np.concatenate([images, np.repeat(material.train.images[some], 1, 0)])
+        labels = np.concatenate([labels, material.train.labels[some]])
+        again = copy.deepcopy(model).requires_grad_(True)
+        config = TrainConfig(epochs=RELEARNING_STEPS // 6, learning_rate=RELEARNING_RATE)
+        train(again, images, labels, config, generator=stream, device=device)
+        triggered = logits(again, material.truth.triggered_images, device)
+        result[str(count)] = attack_success_rate(triggered, torch.from_numpy(material.truth.triggered_target_labels))
+    return result
+
+
+def detection_record(material: Material, folder: Path) -> dict[str, Any]:
+    """Return the rates of a detection and the true targets."""
+    judged, _ = load_detection(folder)
+    return detection_metrics(judged, material.truth) | {"true_targets": true_targets(material)}
+
+
+def true_targets(material: Material) -> list[int]:
+    """Return the classes to which the backdoor leads; none without poison."""
+    return np.unique(material.train.labels[material.truth.poisoned]).tolist()
+
+
+# ------------------------------------------------------------------------------------------------------------- entries
+
+
+def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | None = None) -> dict[str, Any]:
+    """Run the rounds of a preset and return what came out, measured round by round."""
+    material, device = open_cell(cell), resolve_device()
+    folder, dataset = cell.folder / name, cell.folder / "dataset"
+    model, first_probe = infected(cell), infected_probe(cell)
+    seconds = _seconds(first_probe)
+    last, rounds = first_probe, []
+    infected_model, _ = load_model(model, device)
+    before = measured(material, infected_model, pgd=False)
+    rounds.append({**before, "seconds": 0.0, "drift": drift(material, infected_model)})
+    for index in range(len(preset.keep)):
+        detection, purified, probed = (folder / f"{kind}-{index + 1}" for kind in ("detection", "model", "probe"))
+        detect_step(first_probe, last, DetectConfig(), detection=detection)
+        purify_step(model, dataset, detection, preset, seed=cell.seed, purified=purified)
+        probe_step(purified, dataset, probe or ProbeConfig(), seed=cell.seed, probe_folder=probed)
+        model, last = purified, probed
+        now, _ = load_model(model, device)
+        cost = round(sum(_seconds(path) for path in (detection, purified, probed)), 1)
+        seconds += cost
+        rounds.append({**measured(material, now, pgd=False), "seconds": cost, "drift": drift(material, now)})
+    closing = folder / "detection"
+    detect_step(first_probe, last, DetectConfig(), detection=closing)
+    result = measured(material, now)
+    result |= {"seconds": round(seconds, 1), "rounds": rounds, "detection": detection_record(material, closing)}
+    if cell.rate:
+        result["relearning"] = relearning(material, now)
+    return result
+
+
+def repair(cell: Cell) -> dict[str, Any]:
+    """Adversarial fine-tuning on a clean extra set, the paper's setting of model repair: no detection."""
+    extra, purified = cell.folder / "extra", cell.folder / "aft"
+    if not purified.exists():
+        material = open_cell(cell)
+        with finished_folder(extra) as folder:
+            about = {"classes": material.train.classes, "name": material.train.name, "source": "clean extra set"}
+            write_split(folder / "train", *clean_extra(cell), **about)
+        purify_step(infected(cell), extra, None, PRESETS["aft"], seed=cell.seed, purified=purified)
+    return of_model(cell, purified)
+
+
+def _seconds(folder: Path) -> float:
+    """Return what the folder's own step took."""
+    return float(list(json.loads((folder / "timing.json").read_text()).values())[-1])
+
+
+def of_model(cell: Cell, folder: Path) -> dict[str, Any]:
+    """Measure a model that no round made."""
+    model, _ = load_model(folder, resolve_device())
+    material = open_cell(cell)
+    result = measured(material, model) | {"seconds": _seconds(folder)}
+    if cell.rate and folder != infected(cell):
+        result["relearning"] = relearning(material, model)
+    return result
+
+
+def autoattacked(cell: Cell, entry: str) -> dict[str, Any]:
+    """Return the AutoAttack record of an entry's model."""
+    last = len(PRESETS["robust"].keep)
+    folder = bound(cell, entry) if entry == "ceiling" else cell.folder / entry / f"model-{last}"
+    if not folder.exists():
+        defend(cell, PRESETS[entry], entry)
+    model, _ = load_model(folder, resolve_device())
+    x, y = first(open_cell(cell), AUTOATTACK_IMAGES)
+    return autoattack_accuracy(model, x, y, EvaluateConfig(), seed=cell.seed)
+
+
+def rival(cell: Cell, entry: str) -> dict[str, Any]:
+    """Repair the infected model as a rival does, with the clean images that it asks for."""
+    name, _, rate = entry.rpartition(" lr=")
+    device, material = resolve_device(), open_cell(cell)
+    model, _ = load_model(infected(cell), device)
+    started = time.monotonic()
+    stream = random_stream(cell.seed, "rival")
+    repaired = RIVALS[name][0](model, *clean_extra(cell), learning_rate=float(rate), generator=stream, device=device)
+    seconds = round(time.monotonic() - started, 1)
+    return measured(material, repaired) | {"seconds": seconds}
+
+
+def detected(cell: Cell, name: str) -> tuple[dict[str, Any], np.ndarray]:
+    """Return the rates of a rival detector, and what it accuses (bool, (n,))."""
+    device, material = resolve_device(), open_cell(cell)
+    model, _ = load_model(infected(cell), device)
+    images, labels = clean_extra(cell)
+    started = time.monotonic()
+    suspicion, accused = DETECTORS[name](
+        model,
+        np.array(material.train.images),
+        material.train.labels,
+        clean_images=images,
+        clean_labels=labels,
+        generator=random_stream(cell.seed, "detector"),
+        device=device,
+    )
+    seconds = round(time.monotonic() - started, 1)
+    return verdict_metrics(suspicion, accused, material.truth) | {"seconds": seconds}, accused
+
+
+def filtered(cell: Cell) -> dict[str, Any]:
+    """ART's filter (activation clustering), then adversarial training from scratch on what it leaves."""
+    record, accused = detected(cell, "activation_clustering")
+    folder = adversarially_trained(cell.folder / "filtered", cell.folder / "dataset", ~accused, cell.seed)
+    result = of_model(cell, folder)
+    return result | {"seconds": result["seconds"] + record["seconds"]}
+
+
+FILTER = "filter, then adversarial training"
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "without relabelling": {"relabel": False},
+    "without unlearning": {"unlearn_weight": 0.0},
+    "without trigger estimate": {"stamp_rate": 0.0},
+    "without teacher": {"consistency_weight": 0.0},
+    "without adversarial examples": {"adversarial_fraction": 0.0},
+}
+
+
+def measure(cell: Cell, entry: str) -> dict[str, Any]:
+    """Do what an entry's name says."""
+    simple: dict[str, Callable[[], dict[str, Any]]] = {
+        "infected": lambda: of_model(cell, infected(cell)),
+        "floor": lambda: of_model(cell, bound(cell, "floor")),
+        "ceiling": lambda: of_model(cell, bound(cell, "ceiling")),
+        FILTER: lambda: filtered(cell),
+    }
+    if entry in simple:
+        return simple[entry]()
+    if entry == "aft":
+        return repair(cell)
+    if entry in PRESETS:
+        return defend(cell, PRESETS[entry], entry)
+    if entry in ABLATIONS:
+        return defend(cell, dataclasses.replace(PRESETS["robust"], **ABLATIONS[entry]), entry)
+    if entry.startswith("detector "):
+        return detected(cell, entry.removeprefix("detector "))[0]
+    if entry.startswith("autoattack "):
+        return autoattacked(cell, entry.removeprefix("autoattack "))
+    return rival(cell, entry)
+
+
+def record(cell: Cell, entry: str, content: dict[str, Any]) -> None:
+    """Measure an entry into the cell's content; its detectors and AutoAttack records have places of their own."""
+    value = measure(cell, entry)
+    if entry.startswith("detector "):
+        content["detectors"][entry.removeprefix("detector ")] = value
+    elif entry.startswith("autoattack "):
+        content["entries"][entry.removeprefix("autoattack ")]["robust_accuracy"].append(value)
+    else:
+        content["entries"][entry] = value
+        if entry == DEFAULT:
+            content["detectors"].setdefault("pud", value["detection"])
+
+
+def is_done(entry: str, content: dict[str, Any]) -> bool:
+    """Tell whether a cell's content holds an entry."""
+    if entry.startswith("detector "):
+        return entry.removeprefix("detector ") in content["detectors"]
+    if entry.startswith("autoattack "):
+        attacked = content["entries"].get(entry.removeprefix("autoattack "), {"robust_accuracy": []})
+        return len(attacked["robust_accuracy"]) > 1
+    return entry in content["entries"]
+
+
+def load(cell: Cell) -> dict[str, Any]:
+    """Return what is known of a cell."""
+    path = RESULTS / f"{cell.name}.json"
+    if path.exists():
+        return read_json(path, FORMAT)
+    return {
+        "format": FORMAT,
+        "attack": cell.attack if cell.rate else "innocent",
+        "mapping": cell.mapping,
+        "poison_rate": cell.rate,
+        "rate_of": "target class" if cell.clean_label else "training set",
+        "clean_label": cell.clean_label,
+        "seed": cell.seed,
+        "train_images": PoisonConfig.train_size,
+        "entries": {},
+        "detectors": {},
+    }
+
+
+def main() -> None:
+    """Fill the grid for as long as asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after the entry that passes this")
+    parser.add_argument("--only", default="*", help="pattern of CELL/ENTRY, such as 'wanet*/robust'")
+    options = parser.parse_args()
+    prepare_process()
+    RESULTS.mkdir(exist_ok=True)
+    started = time.monotonic()
+    wanted = [(c, e) for c, e in dict.fromkeys(grid()) if fnmatch.fnmatch(f"{c.name}/{e}", options.only)]
+    for number, (cell, entry) in enumerate(wanted, 1):
+        content = load(cell)
+        if is_done(entry, content):
+            continue
+        if time.monotonic() - started > 60 * options.minutes:
+            say(f"bench: time is up before {cell.name}, {entry}: run it again to go on")
+            return
+        find_attack(cell.attack)
+        say(f"bench {number} of {len(wanted)}: {cell.name}, {entry}")
+        record(cell, entry, content)
+        write_json(RESULTS / f"{cell.name}.json", content)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,418 @@
+"""Write docs/results.md and its figures from the grid's cells: one ``results/*.json`` for each infected model.
+
+python -m benchmarks.results
+"""
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+
+from pud.files import read_json
+
+FORMAT = "pud-results/1"
+DEFAULT = "robust"
+FILTER = "filter, then adversarial training"
+REFERENCES, PRESETS = ["infected", "floor", "ceiling"], ["robust", "erase", "paper", "aft"]
+KINDS = {"reference": "#444444", "preset": "#2166ac", "ablation": "#e08214", "rival": "#b2182b"}
+POISONED, INNOCENT, FAILED, WAITING = "poisoned", "innocent", "attack failed", "not measured"
+WORKED = 0.8  # attack success of the infected model from which there is something to defend against
+EPSILON = 8 / 255
+HIGHEST = {"training set": 0.1, "target class": 0.5}
+MISSING = "–"
+
+LEAD = ["attack", "mapping", "training images", "rate"]
+QUALITY, FOUND, DRIFT = (
+    ["ACC", "ASR", "RA", "PGD-20", "AutoAttack"],
+    ["TPR", "FPR", "AUROC"],
+    ["to target", "similarity"],
+)
+NAMING = ["targets missed", "others accused"]
+DELTAS = [f"Δ {key}" for key in QUALITY]
+NUMBERS = [*QUALITY, *FOUND, *DRIFT, *DELTAS, "RA - ACC", *NAMING, "robust", "seconds"]
+PLAIN = {
+    "seconds": 0,
+    "targets missed": 0,
+    "others accused": 0,
+    "AUROC": 4,
+    **dict.fromkeys(DRIFT, 3),
+}  # digits of what is no percentage
+NAMES = {
+    "clean_accuracy": "ACC",
+    "attack_success_rate": "ASR",
+    "recovery_accuracy": "RA",
+    "robust_accuracy": "robust",
+    "true_positive_rate": "TPR",
+    "false_positive_rate": "FPR",
+    "auroc": "AUROC",
+    "share_to_target": "to target",
+    "similarity_to_triggered": "similarity",
+    "seconds": "seconds",
+}
+
+# (on which cells, column, of which entry, minus which, what is judged, sign, bound; None: 2 % or the floor + 1 point)
+ASKED: list[tuple[str, str, str, str, str, str, float | None]] = [
+    ("other attacks", "ASR", DEFAULT, "", "every cell", "<=", None),
+    ("adaptive-consistency", "ASR", DEFAULT, "", "every cell", "<=", 0.10),
+    (POISONED, "RA - ACC", DEFAULT, "", "mean", ">=", -0.02),
+    (POISONED, "RA - ACC", DEFAULT, "", "every cell", ">=", -0.06),
+    (POISONED, "ACC", "erase", "infected", "mean", ">=", -0.01),
+    (POISONED, "ACC", "robust", "ceiling", "mean", ">=", -0.01),
+    (POISONED, "PGD-20", "robust", "ceiling", "mean", ">=", -0.02),
+    (POISONED, "AutoAttack", "robust", "ceiling", "mean", ">=", -0.02),
+    ("labels changed", "TPR", DEFAULT, "", "mean", ">=", 0.98),
+    ("labels changed", "FPR", DEFAULT, "", "mean", "<=", 0.005),
+    ("labels changed", "TPR", DEFAULT, "", "every cell", ">=", 0.95),
+    ("labels changed", "targets missed", DEFAULT, "", "every cell", "<=", 0),
+    ("clean label", "AUROC", DEFAULT, "", "every cell", ">=", 0.95),
+    ("clean label", "targets missed", DEFAULT, "", "every cell", "<=", 0),
+    (INNOCENT, "ACC", "erase", "infected", "every cell", ">=", -0.01),
+    (INNOCENT, "FPR", DEFAULT, "", "every cell", "<=", 0.005),
+    (INNOCENT, "others accused", DEFAULT, "", "every cell", "<=", 0),
+    (POISONED, "PGD-20", DEFAULT, FILTER, "mean", ">", 0),
+    (POISONED, "AutoAttack", DEFAULT, FILTER, "mean", ">", 0),
+]
+
+WORDS = f"""\
+ACC: clean accuracy; ASR: attack success rate; RA: recovery accuracy (triggered images, their true labels); PGD-20 and
+AutoAttack: robust accuracy at L-infinity 8/255; TPR, FPR, AUROC: of the accused training images. In percent, but for
+AUROC; mean ± sample standard deviation, with n where some of the cells lack it; {MISSING}: not measured. infected: as
+given; floor: retrained on clean images; ceiling: adversarially trained on clean images; {DEFAULT}: the default preset.
+An attack failed if the infected model's ASR is below {100 * WORKED:.0f} %: its cell stays out of all means."""
+
+
+def load(folder: Path) -> list[dict[str, Any]]:
+    """Return the cells in a folder, sorted by what they are and not by their files' names."""
+    cells = [read_json(path, FORMAT) for path in sorted(Path(folder).glob("*.json"))]
+    keys = ("attack", "mapping", "train_images", "poison_rate", "seed")
+    return sorted(cells, key=lambda cell: [(str(cell[key]) if key == "mapping" else cell[key]) for key in keys])
+
+
+def flat(entry: dict[str, Any]) -> dict[str, float]:
+    """Return what is there of an entry, a round or a detection, under the names of the tables' columns."""
+    found = entry.get("detection") or {}
+    plain = {**entry, **found, **(entry.get("drift") or {})}
+    row = {short: plain.get(long) for long, short in NAMES.items()}
+    row |= {f"n {short}": plain.get(f"{long}_n") for long, short in NAMES.items()}
+    for record in entry["robust_accuracy"] if isinstance(entry.get("robust_accuracy"), list) else []:
+        name = "AutoAttack" if record["attack"] == "AutoAttack" else f"{record['attack']}-{record['steps']}"
+        if math.isclose(record["epsilon"], EPSILON, abs_tol=1e-4):
+            row |= {name: record["value"], f"n {name}": record["n"]}
+    row |= {f"after {amount}": value for amount, value in (entry.get("relearning") or {}).items()}
+    if {"true_targets", "target_labels"} <= found.keys():
+        true, accused = set(found["true_targets"] or []), set(found["target_labels"] or [])
+        row |= {"others accused": len(accused - true), "targets missed": len(true - accused) if true else None}
+    return {key: float(value) for key, value in row.items() if isinstance(value, (int, float))}
+
+
+def kind_of(name: str) -> str:
+    """Say what an entry is."""
+    known = "reference" if name in REFERENCES else "preset" if name in PRESETS else ""
+    return known or ("ablation" if name.startswith("without ") else "rival")
+
+
+def order(name: str) -> tuple[Any, ...]:
+    """Sort entries: the default first, then by kind, rivals by name and learning rate."""
+    base, rate = match.groups() if (match := re.fullmatch(r"(.*) lr=([\d.e-]*\d)", name)) else (name, "inf")
+    known = [DEFAULT, *REFERENCES, *PRESETS, name]
+    return known.index(name), list(KINDS).index(kind_of(name)), base, float(rate), name
+
+
+class Grid:
+    """All cells as two frames. cells: a row a cell, what it is; rows: a row for each entry, round and detection."""
+
+    def __init__(self, cells: list[dict[str, Any]]) -> None:
+        columns = [*LEAD, "seed", "state", "data", "top"]
+        self.cells = pd.DataFrame([self._identity(cell) for cell in cells], columns=columns)
+        rows = [{"cell": number, **row} for number, cell in enumerate(cells) for row in self._rows(cell)]
+        rows.sort(key=lambda row: (order(row["method"]), row["round"]))
+        texts = ["cell", "what", "method", "kind", "round"]
+        extra = sorted({key for row in rows for key in row} - {*texts, *NUMBERS})
+        frame = pd.DataFrame(rows, columns=[*texts, *NUMBERS, *extra]).astype(dict.fromkeys([*NUMBERS, *extra], float))
+        self.rows = frame.join(self.cells[["attack", "mapping", "state", "data", "top"]], on="cell")
+        self.rows["RA - ACC"] = self.rows["RA"] - self.rows["ACC"]
+        for key in QUALITY:
+            ours = self.rows["cell"].map(self.value(key, DEFAULT))
+            self.rows[f"Δ {key}"] = (self.rows[key] - ours).where(self.rows["method"] != DEFAULT)
+
+    @staticmethod
+    def _identity(cell: dict[str, Any]) -> list[Any]:
+        rate, unit = cell["poison_rate"], " of the class" if cell["rate_of"] == "target class" else ""
+        success = ((cell.get("entries") or {}).get("infected") or {}).get("attack_success_rate")
+        state = WAITING if success is None else POISONED if success >= WORKED else FAILED
+        data = INNOCENT if rate == 0 else "clean label" if cell["clean_label"] else "labels changed"
+        top = rate == 0 or math.isclose(rate, HIGHEST[cell["rate_of"]])
+        lead = [cell["attack"], cell["mapping"] or MISSING, f"{cell['train_images']:,}", f"{rate:g}{unit}"]
+        return [*lead, str(cell["seed"]), INNOCENT if rate == 0 else state, data, top]
+
+    @staticmethod
+    def _rows(cell: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        found = dict(cell.get("detectors") or {})
+        for name, entry in (cell.get("entries") or {}).items():
+            row = {"method": name, "kind": kind_of(name)}
+            if entry:
+                yield {**row, "what": "entry", "round": 0, **flat(entry)}
+                own = "pud" if name == DEFAULT else f"pud, {name}"
+                found[own] = entry.get("detection")
+            for number, one in enumerate((entry or {}).get("rounds") or []):
+                yield {**row, "what": "round", "round": number, **flat(one)}
+        for name, one in found.items():
+            if one:
+                yield {"method": name, "kind": "", "what": "detector", "round": 0, **flat({"detection": one})}
+
+    def select(self, what: str, *states: str) -> pd.DataFrame:
+        """Return the entries, rounds or detections of the cells that go into means: poisoned, if no state is said."""
+        return self.rows[(self.rows["what"] == what) & self.rows["state"].isin(states or [POISONED])]
+
+    def value(self, key: str, name: str) -> pd.Series:
+        """Return a column of the entry of this name for every cell, NaN where it is not there."""
+        rows = self.rows[(self.rows["what"] == "entry") & (self.rows["method"] == name)]
+        return rows.set_index("cell")[key].reindex(self.cells.index)
+
+    def title(self, number: int) -> str:
+        """Name a cell."""
+        attack, mapping, images, rate, seed = self.cells.loc[number, [*LEAD, "seed"]]
+        return f"{attack}, {mapping}, {rate} of {images}, seed {seed}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table, or say that there is nothing to show."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) if rows else "Not measured."
+
+
+def spread(values: pd.Series) -> str:
+    """Return mean ± sample standard deviation of a column, with n where some rows lack it."""
+    known, digits = values.dropna(), PLAIN.get(str(values.name), 2)
+    if known.empty:
+        return MISSING
+    known = known * (1 if values.name in PLAIN else 100)
+    text = f"{known.mean():.{digits}f}" + (f" ± {known.std():.{digits}f}" if len(known) > 1 else "")
+    return text + (f" (n={len(known)})" if len(known) < len(values) else "")
+
+
+def naming(rows: pd.DataFrame) -> str:
+    """Say in how many detections every target class was named, and how many other classes were."""
+    missed, others = rows["targets missed"].dropna(), int(rows["others accused"].sum())
+    words = [f"{(missed == 0).sum()} of {len(missed)}"] if len(missed) else []
+    words += [f"{others} others accused"] if others else []
+    return ", ".join(words) or ("none" if rows["others accused"].notna().any() else MISSING)
+
+
+def means(rows: pd.DataFrame, keys: list[str], columns: list[str]) -> str:
+    """Return a table with a row for each group of rows: how many cells, and the spread of each column over them."""
+    lines = []
+    for values, group in rows.groupby(keys, sort=False):
+        texts = [naming(group) if column == "named" else spread(group[column]) for column in columns]
+        lines.append([*map(str, values), str(len(group)), *texts])
+    return table([*keys, "cells", *columns], lines)
+
+
+def asked(grid: Grid) -> str:
+    """Return a row for each figure asked for: measured on how many cells, in how many of them met, and the verdict."""
+    state, adaptive = grid.cells["state"], grid.cells["attack"].str.startswith("adaptive-consistency")
+    sets = {"other attacks": ~adaptive, "adaptive-consistency": adaptive}
+    sets |= {data: grid.cells["data"] == data for data in ("labels changed", "clean label")}
+    sets = {data: chosen & (state == POISONED) for data, chosen in sets.items()}
+    sets |= {POISONED: state == POISONED, INNOCENT: state == INNOCENT}
+    entries = grid.select("entry")
+    rivals = list(entries["method"][entries["kind"] == "rival"].unique()) or ["rivals"]
+    signs = [("ASR", "<"), ("RA", ">")]
+    wanted = [(POISONED, key, DEFAULT, name, "mean", sign, 0.0) for name in rivals for key, sign in signs]
+    lines = []
+    for data, key, name, minus, judged, sign, bound in ASKED + wanted:
+        unit = "" if key in PLAIN else " points" if minus or key == "RA - ACC" else " %"
+        scale, digits = (1, 4 if key == "AUROC" else 0) if key in PLAIN else (100, 2)
+        limit = bound if bound is not None else (grid.value("ASR", "floor").fillna(0) + 0.01).clip(lower=0.02)
+        values = (grid.value(key, name) - (grid.value(key, minus) if minus else 0))[sets[data]]
+        words = f"{judged} {sign} " + (f"{scale * bound:g}{unit}" if bound is not None else "max(2 %, floor + 1 point)")
+        line = [f"{key}, {name}" + (f" minus {minus}" if minus else ""), data, words]
+        known = values.dropna()
+        if known.empty:
+            lines.append([*line, MISSING, MISSING, MISSING, f"0 of {len(values)}", WAITING])
+            continue
+        beyond = ((known - limit) * (1 if "<" in sign else -1)).dropna()
+        slack = 1e-9 if "=" in sign else -1e-9
+        worst, within = beyond.idxmax(), (beyond <= slack).sum()
+        met = (beyond.mean() if judged == "mean" else beyond.max()) <= slack
+        texts = [f"{scale * value:.{digits}f}{unit}" for value in (known.mean(), known[worst])]
+        texts[1] += f" ({grid.title(worst)})"
+        counts = [f"{within} of {len(known)}", f"{len(known)} of {len(values)}"]
+        lines.append([*line, *texts, *counts, "pass" if met else "**fail**"])
+    return table(["figure", "on", "asked", "mean", "worst cell", "cells within", "cells measured", "verdict"], lines)
+
+
+def models(grid: Grid, cells: pd.DataFrame, keys: list[str], *, pooled: bool) -> str:
+    """Return a row for each group of cells: the models' quality one below the other, and what detection found."""
+    names, lines = [*REFERENCES, DEFAULT], []
+    for values, group in cells.groupby(keys, sort=False):
+        lost = group["state"][group["state"].isin([FAILED, WAITING])]
+        held = group.drop(lost.index) if pooled else group
+        quality = ["<br>".join(spread(grid.value(key, name)[held.index]) for name in names) for key in QUALITY]
+        found = pd.DataFrame({key: grid.value(key, DEFAULT)[held.index] for key in [*FOUND, *NAMING]})
+        seeds = ", ".join([str(len(held)), *(f"{n} {state}" for state, n in lost.value_counts(sort=False).items())])
+        start = [*map(str, values), *([seeds] if pooled else [])]
+        lines.append([*start, "<br>".join(names), *quality, *(spread(found[key]) for key in FOUND), naming(found)])
+    return table([*keys, *(["seeds"] if pooled else []), "model", *QUALITY, *FOUND, "named"], lines)
+
+
+def counts(grid: Grid, cells: pd.Index) -> str:
+    """Say over how many images each column was measured."""
+    rows, texts = grid.rows[grid.rows["cell"].isin(cells)], []
+    for key in [*QUALITY, "TPR", "FPR"]:
+        found = sorted(set(rows[f"n {key}"].dropna())) if f"n {key}" in rows else []
+        texts += [f"{key} {found[0]:,.0f}" + (f" to {found[-1]:,.0f}" if len(found) > 1 else "")] if found else []
+    return f"Number of images: {'; '.join(texts) or MISSING}."
+
+
+def seconds(grid: Grid) -> str:
+    """Return a row for each cell: the seconds of each reference and preset, of all ablations and rivals, the sum."""
+    rows, columns = grid.rows[grid.rows["what"] == "entry"], [*REFERENCES, *PRESETS, "ablations", "rivals"]
+    column = rows["method"].where(rows["method"].isin(columns), rows["kind"] + "s")
+    sums = rows.groupby(["cell", column])["seconds"].sum(min_count=1).unstack()
+    sums = sums.reindex(index=grid.cells.index, columns=columns)
+    sums["sum"] = sums.sum(axis=1, min_count=1)
+    lead, texts = [*LEAD, "seed", "state"], sums.map(lambda value: MISSING if math.isnan(value) else f"{value:.0f}")
+    return table([*lead, *sums], grid.cells[lead].join(texts).to_numpy().tolist())
+
+
+@contextmanager
+def drawing(path: Path, columns: int, width: float, legend: dict[str, Any]) -> Iterator[list[Axes]]:
+    """Yield axes side by side, give the last a legend and save them: the same drawing gives the same bytes."""
+    with plt.rc_context({"svg.hashsalt": "pud"}):
+        figure, axes = plt.subplots(1, columns, figsize=(width, 4), layout="constrained", squeeze=False)
+        yield list(axes[0])
+        axes[0][-1].legend(loc="upper left", bbox_to_anchor=(1, 1), **legend)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
+
+
+def draw_attacks(rows: pd.DataFrame, path: Path) -> None:
+    """Draw attack success and recovery of each attack: infected, purified, retrained on clean images."""
+    groups = rows.groupby([rows["attack"] + "\n" + rows["mapping"], "method"])
+    colours = {"infected": "#b2182b", DEFAULT: "#2166ac", "floor": "#999999"}
+    with drawing(path, 2, 9 + rows["attack"].nunique() / 2, {}) as axes:
+        for axis, key in zip(axes, ["ASR", "RA"], strict=True):
+            moments = groups[key].mean(), groups[key].std()
+            height, error = (100 * one.unstack().reindex(columns=colours) for one in moments)
+            height.plot.bar(ax=axis, yerr=error.fillna(0), color=colours, legend=False, width=0.8)
+            axis.set(xlabel="", ylabel=f"{key}, %", ylim=(0, 105))
+            axis.tick_params(axis="x", labelrotation=90, labelsize="small")
+
+
+def draw_accuracies(rows: pd.DataFrame, path: Path) -> None:
+    """Draw PGD-20 accuracy against clean accuracy, a point for each method: its means over the cells that have both."""
+    points = rows.groupby("method", sort=False)
+    with drawing(path, 1, 9, {"fontsize": "x-small", "ncols": 1 + len(points) // 25}) as (axis,):
+        for index, (name, group) in enumerate(points):
+            x, y, marker = 100 * group["ACC"].mean(), 100 * group["PGD-20"].mean(), "osD^vP*X<>"[index % 10]
+            label, colour = f"{name} ({len(group)})", KINDS[kind_of(str(name))]
+            axis.scatter(x, y, 70, colour, marker=marker, edgecolors="white", label=label)
+        axis.set(xlabel="ACC, %", ylabel="PGD-20 accuracy, %")
+
+
+def draw_drift(rows: pd.DataFrame, path: Path) -> None:
+    """Draw the drift of each method by round, with standard deviations."""
+    with drawing(path, 2, 9, {"fontsize": "small"}) as axes:
+        for axis, key in zip(axes, DRIFT, strict=True):
+            for name, group in rows.groupby("method", sort=False):
+                rounds = group.groupby("round")[key].agg(["mean", "std"]).fillna({"std": 0})
+                axis.errorbar(rounds.index, rounds["mean"], rounds["std"], marker="o", capsize=3, label=name)
+            axis.set(xlabel="round", ylabel=key, xticks=sorted(rows["round"].unique()))
+
+
+def picture(draw: Callable[[pd.DataFrame, Path], None], rows: pd.DataFrame, path: Path, words: str) -> str:
+    """Draw rows if there are any; return the Markdown that shows the figure."""
+    path.unlink(missing_ok=True)
+    if rows.empty:
+        return ""
+    draw(rows, path)
+    return f"![{words}]({path.parent.name}/{path.name})\n\n{words}"
+
+
+def page(grid: Grid, folder: Path) -> str:
+    """Return the page; its figures go into the folder."""
+    cells, top = grid.cells, grid.cells["top"].astype(bool)
+    entries, rounds = grid.select("entry"), grid.select("round")
+    states = ", ".join(f"{(cells['state'] == state).sum()} {state}" for state in (POISONED, INNOCENT, FAILED, WAITING))
+    success = (100 * grid.value("ASR", "infected"))[cells["state"] == FAILED]
+    failed = "; ".join(f"{grid.title(number)} ({value:.1f} %)" for number, value in success.items())
+    bars = entries[entries["cell"].isin(cells.index[top]) & entries["method"].isin(["infected", DEFAULT, "floor"])]
+    drift, columns = rounds.dropna(subset=DRIFT, how="all"), [*QUALITY, *DELTAS, "seconds"]
+    detections = grid.select("detector", POISONED, INNOCENT).sort_values("data", kind="stable")
+    both = entries.dropna(subset=["ACC", "PGD-20"])
+    amounts = sorted((key for key in entries if key.startswith("after ")), key=lambda key: float(key.split()[1]))
+
+    def compared(*kinds: str) -> str:
+        chosen = entries["kind"].isin(kinds)
+        return means(entries[chosen | (chosen.any() & (entries["method"] == DEFAULT))], ["method"], columns)
+
+    parts = [
+        "Generated from `results/*.json` by `make bench`: do not edit.",
+        "# Results",
+        f"{len(cells)} cells, each an infected model: {states}." if len(cells) else "No results yet: there is no cell.",
+        WORDS,
+        f"Attack failed: {failed}." if failed else "",
+        "## Asked for and measured",
+        "Over all rates and seeds; of two entries, over the cells that hold both. Without a floor, ASR may be 2 %.",
+        asked(grid),
+        "## Attacks at the highest rate",
+        f"Means over seeds. named: detections in which every target class was named. {counts(grid, cells.index[top])}",
+        models(grid, cells[top], LEAD, pooled=True),
+        picture(draw_attacks, bars, folder / "attacks.svg", "Attack success and recovery accuracy by attack."),
+        "## Other rates",
+        counts(grid, cells.index[~top]),
+        models(grid, cells[~top], [*LEAD, "seed", "state"], pooled=False),
+        "## Presets",
+        f"Means over all poisoned cells, here and below; Δ: distance from {DEFAULT} on the same cells, in points.",
+        compared("reference", "preset"),
+        picture(draw_accuracies, both, folder / "accuracies.svg", "Robust against clean accuracy (number of cells)."),
+        "## Ablations",
+        compared("ablation"),
+        "## Rivals",
+        "Every learning rate is reported; none is picked.",
+        compared("rival"),
+        "## Detectors",
+        means(detections, ["data", "method"], [*FOUND, "named", "seconds"]),
+        "## Relearning",
+        "ASR after brief fine-tuning on so many poisoned images.",
+        means(entries.dropna(subset=amounts, how="all") if amounts else entries[:0], ["method"], amounts),
+        "## Drift by round",
+        "Of adversarial examples: the share that goes to the target, the similarity to triggered images. 0: infected.",
+        means(rounds, ["method", "round"], [*QUALITY[:3], "robust", *DRIFT, "seconds"]),
+        picture(draw_drift, drift, folder / "drift.svg", "Drift of adversarial examples by round (0: infected)."),
+        "## Seconds",
+        seconds(grid),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write(results_folder: Path, out: Path) -> None:
+    """Write the page ``out`` and its figures, into the folder named like it: docs/results.md, docs/results/*.svg."""
+    text = page(Grid(load(results_folder)), out.with_suffix(""))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text)
+
+
+def main() -> None:
+    """Write the page of what is measured so far."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the cells")
+    parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="the page")
+    arguments = parser.parse_args()
+    write(arguments.results, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What an attack is: how training images are planted, what covers them, and the trigger that calls the backdoor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Trigger = Callable[[Tensor], Tensor]
+"""Stamps images (n, c, h, w) in [0, 1]; returns new images of the same shape."""
+
+
+@dataclass(frozen=True)
+class Victim:
+    """What an attacker who trains something may use.
+
+    images: uint8 (n, c, h, w) clean training images; labels: int64 (n,) the true ones; target_of: from true labels to
+    the labels that the backdoor leads to; generator: random stream on the CPU.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: int
+    target_of: Callable[[Tensor], Tensor]
+    generator: torch.Generator
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A backdoor to be planted.
+
+    trigger: stamps an image at test time, the same image always in the same way. plant: what poisoned training images
+    get; the trigger unless said otherwise. cover: what cover images get, which keep their true labels, ``covers`` of
+    them for each poisoned image. clean_label: only images of the target class are poisoned, and no label changes.
+    """
+
+    trigger: Trigger
+    plant: Trigger | None = None
+    cover: Trigger | None = None
+    covers: float = 0.0
+    clean_label: bool = False

@@ -1,0 +1,152 @@
+"""What an image shows, whatever its label says: the evidence against triggers of every kind that change labels.
+
+Ours, beyond the paper. A trigger that survives perturbation betrays itself by surviving; a fragile one, or one whose
+maker knows that cue, does not. But an image that was stolen from another class still shows what it is:
+
+1. *Cross-examination*: the classes are split in two, at random, several times, and a small model is trained on each
+   half. No model that never saw a label can know the trigger that leads to it, so it says what the image shows.
+2. The images of an honest class look like a few neighbours (sandals like sneakers). A class whose images look, beyond
+   doubt, like *most* other classes was filled from them: the median over the other classes of the count is its test.
+3. *Discrimination*: a model learns to tell these intruders from images that show the same and are labelled so. What
+   they share is the trigger, and its score then ranks the whole class.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pud.models import ResNet, logits
+from pud.training import TrainConfig, train
+
+
+@dataclass(frozen=True)
+class ContentConfig:
+    """splits: how often the classes are halved. witness_epochs, witness_mix_level, witness_noise_level: training of a
+    half's model and how strongly its images are disturbed. vote_confidence: from which a vote is beyond doubt.
+    filled_share: median count of such votes, as a share of the class, from which it is held to be filled. matched:
+    honest images for each intruder. judge_epochs, judge_learning_rate: of the model that tells them apart."""
+
+    splits: int = 3
+    witness_epochs: int = 2
+    witness_mix_level: float = 0.5
+    witness_noise_level: float = 0.3
+    vote_confidence: float = 0.8
+    filled_share: float = 0.02
+    matched: int = 3
+    judge_epochs: int = 5
+    judgements: int = 2
+    innocent_share: float = 0.3
+    judge_learning_rate: float = 0.05
+
+
+def fresh(model: ResNet, generator: torch.Generator) -> ResNet:
+    """Return an untrained model of the same kind."""
+    copied = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        for module in copied.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+                module.reset_parameters()
+    return copied.requires_grad_(True)
+
+
+def disturb(images: Tensor, config: ContentConfig, generator: torch.Generator) -> Tensor:
+    """Return images (n, c, h, w) with another one shining through and noise, each as strong as chance wants.
+
+    Whatever a trigger does to an image, a model that learned under disturbance still sees what it shows.
+    """
+    strength = torch.rand(2, len(images), 1, 1, 1, generator=generator)
+    others = images[torch.randperm(len(images), generator=generator)]
+    mixed = images + config.witness_mix_level * strength[0] * (others - images)
+    noise = torch.randn(images.shape, generator=generator)
+    return (mixed + config.witness_noise_level * strength[1] * noise).clamp_(0, 1)
+
+
+def cross_examine(
+    model: ResNet,
+    images: np.ndarray,
+    labels: np.ndarray,
+    config: ContentConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device,
+) -> np.ndarray:
+    """Return votes, float32 (n, k): the mean probability of each class by models that never saw the given label.
+
+    Zero where no model knew the class without knowing the given label.
+    """
+    classes = model.head.out_features
+
+    def hide(x: Tensor) -> Tensor:
+        return disturb(x, config, generator)
+
+    votes = np.zeros((len(labels), classes), np.float32)
+    witnesses = np.zeros_like(votes)
+    for _ in range(config.splits):
+        order = torch.randperm(classes, generator=generator).numpy()
+        for known in (order[: classes // 2], order[classes // 2 :]):
+            inside = np.isin(labels, known)
+            if not inside.any() or inside.all():
+                continue
+            witness = fresh(model, generator)
+            plain = TrainConfig(epochs=config.witness_epochs)
+            train(witness, images[inside], labels[inside], plain, generator=generator, device=device, augment=hide)
+            said = logits(witness, images[~inside], device)[:, known].softmax(1).numpy()
+            votes[np.ix_(~inside, known)] += said
+            witnesses[np.ix_(~inside, known)] += 1
+    return votes / np.maximum(witnesses, 1)
+
+
+def intruders(votes: np.ndarray, labels: np.ndarray, label: int, config: ContentConfig) -> np.ndarray:
+    """Return the indices of a class's images that show another class beyond doubt; empty for an honest class.
+
+    Where a class is filled, most other classes send about equally many: those with more than 1.5 times the
+    median are its natural neighbours, whose images are left out.
+    """
+    shows = votes.argmax(1)
+    doubtless = np.flatnonzero((labels == label) & (votes.max(1) >= config.vote_confidence))
+    counts = np.bincount(shows[doubtless], minlength=votes.shape[1])
+    median = np.median(np.delete(counts, label))
+    if median < max(2.0, config.filled_share * (labels == label).sum()):
+        return np.empty(0, np.int64)
+    return doubtless[counts[shows[doubtless]] <= 1.5 * median]
+
+
+def discriminate(
+    model: ResNet,
+    images: np.ndarray,
+    labels: np.ndarray,
+    votes: np.ndarray,
+    config: ContentConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device,
+) -> np.ndarray:
+    """Return the trigger score, float32 (n,): log odds of an intruder against honest images; NaN in honest classes."""
+    scores = np.full(len(labels), np.nan, np.float32)
+    shows = votes.argmax(1)
+    for label in range(votes.shape[1]):
+        suspects = intruders(votes, labels, label, config)
+        if not len(suspects):
+            continue
+        honest = []
+        for shown, count in enumerate(np.bincount(shows[suspects], minlength=votes.shape[1])):
+            pool = np.flatnonzero(labels == shown)
+            chosen = torch.randperm(len(pool), generator=generator)[: config.matched * count]
+            honest.append(pool[chosen.numpy()])
+        members = np.flatnonzero(labels == label)
+        innocent = np.empty(0, np.int64)
+        for _ in range(config.judgements):
+            rows = np.concatenate([suspects, innocent, *honest])
+            guilty = (np.arange(len(rows)) < len(suspects)).astype(np.int64)
+            judge = fresh(model, generator)
+            plain = TrainConfig(epochs=config.judge_epochs, learning_rate=config.judge_learning_rate)
+            train(judge, images[rows], guilty, plain, generator=generator, device=device)
+            odds = logits(judge, images[members], device)
+            scores[members] = (odds[:, 1] - odds[:, 0]).numpy()
+            innocent = members[np.argsort(scores[members], kind="stable")[: int(config.innocent_share * len(members))]]
+            innocent = np.setdiff1d(innocent, suspects)
+    return scores
