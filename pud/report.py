@@ -63,7 +63,10 @@ def table(report: dict[str, Any]) -> str:
             for record in result["robust_accuracy"]
         )
         found = result.get("detection")
-        rates = f"{100 * found['true_positive_rate']:.1f} / {100 * found['false_positive_rate']:.2f}" if found else ""
+        rates = ""
+        if found:
+            hits, false = found["true_positive_rate"], found["false_positive_rate"]
+            rates = f"{'-' if hits is None else format(100 * hits, '.1f')} / {100 * false:.2f}"
         target = (", ".join(map(str, found["target_labels"])) or "none") if found else ""
         seconds = f"{result['seconds']:.0f}" if "seconds" in result else ""
         lines.append((name, *(f"{100 * result[key]:.2f}" for key in SCALARS), robust, rates, target, seconds))

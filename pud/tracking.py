@@ -75,7 +75,9 @@ def scalars_of(result: dict[str, Any]) -> dict[str, float]:
     values = {key: result[key] for key in SCALARS}
     values |= {f"robust_accuracy_{record['attack']}".lower(): record["value"] for record in result["robust_accuracy"]}
     rates = ("true_positive_rate", "false_positive_rate", "auroc")
-    values |= {f"detection_{key}": result["detection"][key] for key in rates if "detection" in result}
+    found = {f"detection_{key}": result["detection"][key] for key in rates if "detection" in result}
+    values |= {key: value for key, value in found.items() if value is not None}
+    values |= {f"drift_{key}": value for key, value in result["drift"].items() if key != "n"}
     return values | ({"seconds": result["seconds"]} if "seconds" in result else {})
 
 

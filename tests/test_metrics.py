@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from pud.detection import CLEAN, POISONED, UNSURE, Detection
-from pud.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
+from pud.ground_truth import GroundTruth
+from pud.metrics import (
+    attack_success_rate,
+    clean_accuracy,
+    detection_metrics,
+    recovery_accuracy,
+    verdict_metrics,
+)
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.5], [0.0, 1.0, 3.0], [5.0, -1.0, 3.0]])  # predicts 0, 1, 2, 0
 
@@ -24,6 +31,11 @@ def test_rates_of_one_set_of_triggered_images_add_up() -> None:
     assert recovery_accuracy(LOGITS, true) == 0.5
 
 
+def truth_of(poisoned: np.ndarray, cover: np.ndarray) -> GroundTruth:
+    nothing = np.zeros(0, np.int64)
+    return GroundTruth(poisoned, cover, np.zeros(len(poisoned), np.int64), *4 * [nothing])
+
+
 def test_detection_metrics_of_a_small_verdict() -> None:
     detection = Detection(
         suspicion=np.array([0.9, 0.8, 0.1, 0.7, 0.2, 0.3, 0.0, 0.4]),
@@ -31,15 +43,24 @@ def test_detection_metrics_of_a_small_verdict() -> None:
         verdict=np.array([POISONED, POISONED, UNSURE, POISONED, CLEAN, CLEAN, CLEAN, UNSURE]),
         target_labels=[4],
         separation=np.array([5.0]),
-        thresholds={4: 0.6},
+        shown=np.full(8, -1),
+        confidence=0.9,
     )
     poisoned = np.array([True, True, True, False, False, False, False, False])
-    assert detection_metrics(detection, poisoned) == {
+    truth = truth_of(poisoned, cover=np.arange(8) == 7)
+    assert detection_metrics(detection, truth) == {
         "true_positive_rate": pytest.approx(2 / 3),  # an unsure image is not accused
         "true_positive_rate_n": 3,
-        "false_positive_rate": pytest.approx(1 / 5),
-        "false_positive_rate_n": 5,
-        "auroc": pytest.approx((5 + 5 + 1) / 15),  # pairs in the right order: 0.9 and 0.8 beat five, 0.1 beats one
-        "auroc_n": 8,
+        "false_positive_rate": pytest.approx(1 / 4),
+        "false_positive_rate_n": 4,
+        "cover_rate": 0.0,
+        "cover_rate_n": 1,
+        "auroc": pytest.approx((4 + 4 + 1) / 12),  # pairs in the right order: 0.9 and 0.8 beat four, 0.1 beats one
+        "auroc_n": 7,
         "target_labels": [4],
     }
+
+
+def test_an_innocent_data_set_has_no_true_positive_rate() -> None:
+    rates = verdict_metrics(np.arange(4.0), np.arange(4) == 0, truth_of(np.zeros(4, bool), np.zeros(4, bool)))
+    assert (rates["true_positive_rate"], rates["auroc"], rates["false_positive_rate"]) == (None, None, 0.25)

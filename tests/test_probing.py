@@ -13,7 +13,7 @@ from pud.pgd import PGDConfig, pgd
 from pud.probing import ProbeConfig, probe
 
 N = 22
-CONFIG = ProbeConfig(batch_size=8, noise_draws=2, mix_draws=1)
+CONFIG = ProbeConfig(batch_size=8, noise_draws=2, mix_draws=1, splits=1)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,8 @@ def test_evidence_has_the_shapes_it_promises(model: ResNet, sample: tuple[np.nda
         "mix_survival": ((N,), np.float32),
         "adversarial_labels": ((N,), np.int64),
         "adversarial_similarity": ((N, 10), np.float32),
+        "votes": ((N, 10), np.float32),
+        "trigger_score": ((N,), np.float32),
     }
 
 

@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from pud.data import Split, pixels
+from pud.errors import InputError
 from pud.models import ResNet
 from pud.purification import (
+    DEFAULT_PRESET,
+    PRESETS,
     AffineTrigger,
     PurifyConfig,
     State,
@@ -19,6 +22,7 @@ from pud.purification import (
     least_suspicious,
     of_round,
     purify,
+    purify_config,
     update_teacher,
 )
 
@@ -137,7 +141,7 @@ def small_model() -> ResNet:
     return ResNet((1, 28, 28), 10, [0.286], [0.353], widths=(8, 16), blocks=(1, 1), stem_stride=2).eval()
 
 
-CONFIG = PurifyConfig(epochs=(1,), batch_size=32, steps=1)
+CONFIG = PurifyConfig(epochs=(1,), batch_size=32, steps=1, adversarial_fraction=(0.6,), unlearn_fraction=0.25)
 
 
 def one_round(split: Split, clean: int, poisoned: int, seed: int = 0, config: PurifyConfig = CONFIG) -> State:
@@ -207,3 +211,44 @@ def test_the_state_before_the_first_round_is_the_infected_model() -> None:
     assert state.teacher is not state.student
     assert (state.clean.sum(), state.poisoned.sum(), state.rounds_done, len(state.clean)) == (0, 0, 0, 7)
     assert copy.deepcopy(state).rounds_done == 0
+
+
+def test_an_image_that_is_clean_and_accused_is_trained_on_and_not_forgotten(train_split: Split) -> None:
+    """A relabelled image: with no push away to be done, its weight does not matter."""
+
+    def student(weight: float) -> ResNet:
+        state = State.initial(small_model(), 96)
+        state.clean[:] = True
+        state.poisoned[80:] = True
+        config = dataclasses.replace(CONFIG, unlearn_weight=weight)
+        images, generator = np.array(train_split.images[:96]), torch.Generator().manual_seed(0)
+        purify(state, images, train_split.labels[:96], config, generator=generator, device=CPU)
+        return state.student
+
+    assert same(student(0.0), student(5.0))
+
+
+@pytest.mark.parametrize(("attacking", "moved"), [(0, False), (1, True)])
+def test_only_the_adversarial_epochs_attack(attacking: int, moved: bool, train_split: Split) -> None:
+    """Without them the size of the ball does not matter."""
+
+    def student(epsilon: float) -> ResNet:
+        config = dataclasses.replace(CONFIG, adversarial_epochs=(attacking,), epsilon=(epsilon,))
+        return one_round(train_split, 96, 0, config=config).student
+
+    assert same(student(0.01), student(0.3)) != moved
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_taken_by_name_and_changed_by_setting(name: str) -> None:
+    assert purify_config({"preset": name}) == PRESETS[name]
+    assert purify_config({"preset": name, "keep": [0.3]}) == dataclasses.replace(PRESETS[name], keep=(0.3,))
+
+
+def test_without_a_name_the_default_preset_is_meant() -> None:
+    assert purify_config({}) == PRESETS[DEFAULT_PRESET] == PurifyConfig()
+
+
+def test_an_unknown_preset_is_refused_with_the_choice() -> None:
+    with pytest.raises(InputError, match="unknown preset 'strong': choose one of robust, erase, paper, aft"):
+        purify_config({"preset": "strong"})

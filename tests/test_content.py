@@ -1,0 +1,103 @@
+"""Content evidence: who never saw a label cannot know its trigger, and honest classes have no intruders."""
+
+import numpy as np
+import pytest
+import torch
+
+from pud.content import ContentConfig, cross_examine, discriminate, disturb, fresh, intruders
+from pud.data import Split
+from pud.models import ResNet, make_model
+
+CPU = torch.device("cpu")
+CONFIG = ContentConfig(splits=2, witness_epochs=1, judge_epochs=2)
+
+
+@pytest.fixture(scope="module")
+def model() -> ResNet:
+    return make_model("resnet8", [1, 28, 28], 10, [0.286], [0.353])
+
+
+def stream(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def votes_for(counts: list[int], label: int, honest: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    """Votes and labels of one class: so many images show each class beyond doubt, the rest are in doubt."""
+    shown = np.repeat(np.arange(len(counts)), counts)
+    votes = np.full((len(shown) + honest, len(counts)), 0.1, np.float32)
+    votes[np.arange(len(shown)), shown] = 0.95
+    return votes, np.full(len(votes), label)
+
+
+def test_a_class_that_most_others_fill_has_intruders_without_its_natural_neighbour() -> None:
+    votes, labels = votes_for([0, 20, 21, 19, 90, 20], label=0)
+    found = intruders(votes, labels, 0, CONFIG)
+    assert len(found) == 80
+    assert 4 not in votes[found].argmax(1)
+
+
+HONEST = [[0, 400, 0, 0, 90, 0], [0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1], [0, 900, 700, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("counts", HONEST)
+    "counts", [[0, 400, 0, 0, 90, 0], [0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1], [0, 900, 700, 1, 1, 1]]
+)
+def test_an_honest_class_has_none(counts: list[int]) -> None:
+    votes, labels = votes_for(counts, label=0)
+    assert not len(intruders(votes, labels, 0, CONFIG))
+
+
+def test_a_fresh_model_is_of_the_same_kind_and_knows_nothing(model: ResNet) -> None:
+    one, again, other = fresh(model, stream()), fresh(model, stream()), fresh(model, stream(1))
+    assert one.state_dict().keys() == model.state_dict().keys()
+    assert torch.equal(one.head.weight, again.head.weight)
+    assert not torch.equal(one.head.weight, other.head.weight)
+    assert not torch.equal(one.head.weight, model.head.weight)
+    assert torch.equal(one.mean, model.mean)
+
+
+def test_disturbed_images_keep_their_shape_and_range() -> None:
+    images = torch.rand(8, 1, 28, 28, generator=stream())
+    before = images.clone()
+    disturbed = disturb(images, CONFIG, stream())
+    assert disturbed.shape == images.shape
+    assert disturbed.min() >= 0
+    assert disturbed.max() <= 1
+    assert (disturbed != images).flatten(1).any(1).all()
+    assert torch.equal(images, before)
+
+
+def test_no_vote_is_for_the_given_label_and_witnesses_say_what_they_see(model: ResNet, train_split: Split) -> None:
+    images, labels = np.array(train_split.images), train_split.labels
+    config = ContentConfig(splits=2, witness_epochs=3)
+    lied = labels.copy()
+    lied[:100] = 0  # the first hundred are said to be of class 0
+    votes = cross_examine(model, images, lied, config, generator=stream(), device=CPU)
+    assert votes.shape == (len(labels), 10)
+    assert not votes[np.arange(len(labels)), lied].any()
+    assert (votes >= 0).all()
+    assert votes.max() <= 1
+    stolen = np.flatnonzero((np.arange(len(labels)) < 100) & (labels != 0))
+    asked = votes[stolen, labels[stolen]] > 0  # some witness knew the true class
+    assert (votes[stolen].argmax(1) == labels[stolen])[asked].mean() > 0.5
+
+
+def test_without_splits_nobody_votes_and_nobody_is_scored(model: ResNet, train_split: Split) -> None:
+    images, labels = np.array(train_split.images[:50]), train_split.labels[:50]
+    votes = cross_examine(model, images, labels, ContentConfig(splits=0), generator=stream(), device=CPU)
+    assert not votes.any()
+    assert np.isnan(discriminate(model, images, labels, votes, CONFIG, generator=stream(), device=CPU)).all()
+
+
+def test_the_judge_scores_images_with_the_trigger_above_honest_ones(model: ResNet, train_split: Split) -> None:
+    """Every third image of the other classes is stolen into class 0 and carries a white square."""
+    images, true = np.array(train_split.images), train_split.labels
+    stolen = (np.arange(len(true)) % 3 == 0) & (true != 0)
+    labels = np.where(stolen, 0, true)
+    images[stolen, :, -4:, -4:] = 255
+    votes = np.zeros((len(true), 10), np.float32)
+    votes[stolen, true[stolen]] = 0.95
+    config = ContentConfig(judge_epochs=4)
+    score = discriminate(model, images, labels, votes, config, generator=stream(), device=CPU)
+    assert np.isnan(score[labels != 0]).all()
+    assert np.median(score[stolen]) > np.quantile(score[(labels == 0) & ~stolen], 0.9)
