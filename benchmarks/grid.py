@@ -19,11 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-try:
-    from benchmarks.detectors import DETECTORS
-    from benchmarks.rivals import RIVALS
-except ImportError:
-    DETECTORS, RIVALS = {}, {}
+from benchmarks.detectors import DETECTORS
+from benchmarks.rivals import RIVALS
 from pud.attacks import find_attack
 from pud.checkpoints import load_model, save_model
 from pud.data import Split, open_split, pixels, write_split
@@ -38,7 +35,7 @@ from pud.poisoning import PoisonConfig
 from pud.probing import ProbeConfig
 from pud.progress import say
 from pud.purification import PRESETS, PurifyConfig, State, purify
-from pud.robustness import EvaluateConfig, autoattack_accuracy, robust_accuracy
+from pud.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
 from pud.steps.artifacts import load_detection
 from pud.steps.detect import detect_step
 from pud.steps.poison import poison_step
@@ -325,6 +322,8 @@ def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | Non
     result |= {"seconds": round(seconds, 1), "rounds": rounds, "detection": detection_record(material, closing)}
     if cell.rate:
         result["relearning"] = relearning(material, now)
+    x, y = first(material, EvaluateConfig.masking_images)
+    result["masking_checks"] = masking_checks(now, x, y, EvaluateConfig(), seed=cell.seed)
     return result
 
 

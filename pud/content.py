@@ -25,16 +25,18 @@ from pud.training import TrainConfig, train
 @dataclass(frozen=True)
 class ContentConfig:
     """splits: how often the classes are halved. witness_epochs, witness_mix_level, witness_noise_level: training of a
-    half's model and how strongly its images are disturbed. vote_confidence: from which a vote is beyond doubt.
-    filled_share: median count of such votes, as a share of the class, from which it is held to be filled. matched:
+    half's model and how strongly its images are disturbed. filled_confidence: of the votes that are counted;
+    filled_share: their median count, as a share of the class, from which it is held to be filled. vote_confidence: from
+    which an image of a filled class is an intruder. matched:
     honest images for each intruder. judge_epochs, judge_learning_rate: of the model that tells them apart."""
 
     splits: int = 3
     witness_epochs: int = 2
     witness_mix_level: float = 0.5
     witness_noise_level: float = 0.3
+    filled_confidence: float = 0.95
+    filled_share: float = 0.012
     vote_confidence: float = 0.8
-    filled_share: float = 0.02
     matched: int = 3
     judge_epochs: int = 5
     judgements: int = 2
@@ -107,11 +109,15 @@ def intruders(votes: np.ndarray, labels: np.ndarray, label: int, config: Content
     median are its natural neighbours, whose images are left out.
     """
     shows = votes.argmax(1)
-    doubtless = np.flatnonzero((labels == label) & (votes.max(1) >= config.vote_confidence))
-    counts = np.bincount(shows[doubtless], minlength=votes.shape[1])
-    median = np.median(np.delete(counts, label))
-    if median < max(2.0, config.filled_share * (labels == label).sum()):
+
+    def counted(confidence: float) -> tuple[np.ndarray, np.ndarray, float]:
+        sure = np.flatnonzero((labels == label) & (votes.max(1) >= confidence))
+        counts = np.bincount(shows[sure], minlength=votes.shape[1])
+        return sure, counts, float(np.median(np.delete(counts, label)))
+
+    if counted(config.filled_confidence)[2] < max(2.0, config.filled_share * (labels == label).sum()):
         return np.empty(0, np.int64)
+    doubtless, counts, median = counted(config.vote_confidence)
     return doubtless[counts[shows[doubtless]] <= 1.5 * median]
 
 

@@ -1,6 +1,7 @@
 """Robust accuracy under attacks of libraries that people trust, always in float32: foolbox and AutoAttack."""
 
 import contextlib
+import dataclasses
 import io
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from pud.errors import InputError
 from pud.models import frozen
+from pud.pgd import input_gradient
 from pud.progress import say
 
 
@@ -22,6 +24,7 @@ class EvaluateConfig:
     pgd_step_size: float = 2 / 255
     pgd_images: int = 1_000
     autoattack_images: int = 64
+    masking_images: int = 200
     drift_images: int = 500
     batch_size: int = 250
 
@@ -61,6 +64,37 @@ def autoattack_accuracy(
     with torch.no_grad():
         robust = int((fast(x_adv).argmax(1) == labels).sum())
     return _record("AutoAttack", config.epsilon, 100, 1, len(images), seed, robust)
+
+
+def masking_checks(
+    model: nn.Module, images: Tensor, labels: Tensor, config: EvaluateConfig, *, seed: int
+) -> dict[str, bool]:
+    """Return the pre-flight checks against gradient masking, all true where robust accuracy can be believed.
+
+    After what AutoAttack's authors check before an attack (Croce and Hein 2020; arXiv 2010.09670, section 3) and
+    Athalye et al. 2018 (arXiv 1802.00420, section 3.1), on images (n, c, h, w) in [0, 1] and labels (n,).
+    """
+    fast, few = frozen(model), dataclasses.replace(config, pgd_images=len(images))
+    with torch.no_grad():
+        first, again = fast(images), fast(images)
+    gradient = input_gradient(fast, images, labels).flatten(1)
+
+    def robust(epsilon: float, step_size: float) -> float:
+        wider = dataclasses.replace(few, epsilon=epsilon, pgd_step_size=step_size)
+        return float(robust_accuracy(model, images, labels, wider, seed=seed)["value"])  # type: ignore[arg-type]
+
+    noisy = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
+    with torch.no_grad():
+        blind = fast((images + config.epsilon * (2 * noisy - 1).sign()).clamp(0, 1)).argmax(1)
+    within = robust(config.epsilon, config.pgd_step_size)
+    return {
+        "answers_do_not_change_by_chance": bool(torch.equal(first, again)),
+        "outputs_are_logits_not_probabilities": bool(first.min() < 0 or (first.sum(1) - 1).abs().max() > 1e-3),
+        "gradients_are_nowhere_zero": bool((gradient.abs().amax(1) > 0).all()),
+        "the_gradient_beats_chance": within <= float((blind == labels).float().mean()),
+        "a_wider_ball_fools_more": robust(2 * config.epsilon, 2 * config.pgd_step_size) <= within,
+        "an_unbounded_attack_fools_all": robust(1.0, 0.1) <= 0.01,
+    }
 
 
 def _record(

@@ -104,7 +104,7 @@ ROWS: dict[str, tuple[Callable[[Desk], list[str]], str]] = {
     "another scheme": (lambda d: [*d.poison(), "--data-uri", "s3://bucket/data"], "s3://bucket/data"),
     "another digest": (lambda d: d.poison("--data-digest", "0123.dir"), "0123.dir"),
     "unknown trigger": (lambda d: d.poison("--trigger", "sparkle"), "'sparkle'"),
-    "negative poison": (lambda d: d.poison("--poison-rate", "-0.5"), "poison rate 0"),
+    "negative poison": (lambda d: d.poison("--poison-rate", "-0.5"), "poison rate -0.5"),
     "only poison": (lambda d: d.poison("--poison-rate", "1"), "poison rate 1"),
     "target class not there": (lambda d: d.poison("--target-label", "10"), "target class 10"),
     "more images than there are": (lambda d: d.poison("--train-size", "70000"), "train size 70000"),

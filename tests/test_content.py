@@ -25,7 +25,7 @@ def votes_for(counts: list[int], label: int, honest: int = 100) -> tuple[np.ndar
     """Votes and labels of one class: so many images show each class beyond doubt, the rest are in doubt."""
     shown = np.repeat(np.arange(len(counts)), counts)
     votes = np.full((len(shown) + honest, len(counts)), 0.1, np.float32)
-    votes[np.arange(len(shown)), shown] = 0.95
+    votes[np.arange(len(shown)), shown] = 0.97
     return votes, np.full(len(votes), label)
 
 
@@ -40,8 +40,6 @@ HONEST = [[0, 400, 0, 0, 90, 0], [0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1], [0, 900
 
 
 @pytest.mark.parametrize("counts", HONEST)
-    "counts", [[0, 400, 0, 0, 90, 0], [0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1], [0, 900, 700, 1, 1, 1]]
-)
 def test_an_honest_class_has_none(counts: list[int]) -> None:
     votes, labels = votes_for(counts, label=0)
     assert not len(intruders(votes, labels, 0, CONFIG))
@@ -96,7 +94,7 @@ def test_the_judge_scores_images_with_the_trigger_above_honest_ones(model: ResNe
     labels = np.where(stolen, 0, true)
     images[stolen, :, -4:, -4:] = 255
     votes = np.zeros((len(true), 10), np.float32)
-    votes[stolen, true[stolen]] = 0.95
+    votes[stolen, true[stolen]] = 0.97
     config = ContentConfig(judge_epochs=4)
     score = discriminate(model, images, labels, votes, config, generator=stream(), device=CPU)
     assert np.isnan(score[labels != 0]).all()

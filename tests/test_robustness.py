@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from pud.data import Split, pixels
 from pud.errors import InputError
-from pud.robustness import EvaluateConfig, autoattack_accuracy, robust_accuracy
+from pud.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
 
 CONFIG = EvaluateConfig(pgd_steps=5, batch_size=70)
 
@@ -102,3 +102,24 @@ def test_autoattack_is_at_least_as_strong(linear: nn.Module, held_out: tuple[Ten
     record = autoattack_accuracy(linear, images, labels, config, seed=0)
     assert (record["attack"], record["n"], record["epsilon"]) == ("AutoAttack", 8, 16 / 255)
     assert record["value"] <= robust_accuracy(linear, images, labels, config, seed=0)["value"]  # type: ignore[operator]
+
+
+def test_an_ordinary_model_passes_the_checks_for_gradient_masking(
+    linear: nn.Module, held_out: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = held_out[0][:60], held_out[1][:60]
+    assert set(masking_checks(linear, images, labels, CONFIG, seed=0).values()) == {True}
+
+
+def test_a_model_without_gradients_is_found_out(held_out: tuple[Tensor, Tensor]) -> None:
+    images = held_out[0][:20]
+    checks = masking_checks(Constant(), images, torch.ones(20).long(), CONFIG, seed=0)
+    assert not checks["gradients_are_nowhere_zero"]
+    assert not checks["an_unbounded_attack_fools_all"]
+    assert checks["outputs_are_logits_not_probabilities"]
+
+
+def test_probabilities_in_place_of_logits_are_found_out(linear: nn.Module, held_out: tuple[Tensor, Tensor]) -> None:
+    softened = nn.Sequential(linear, nn.Softmax(1))
+    checks = masking_checks(softened, held_out[0][:20], held_out[1][:20], CONFIG, seed=0)
+    assert not checks["outputs_are_logits_not_probabilities"]

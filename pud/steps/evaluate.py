@@ -16,7 +16,7 @@ from pud.metrics import attack_success_rate, clean_accuracy, detection_metrics, 
 from pud.models import logits
 from pud.progress import say
 from pud.report import INFECTED, PURIFIED, ROUND, load_report, save_report
-from pud.robustness import EvaluateConfig, autoattack_accuracy, robust_accuracy
+from pud.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
 from pud.steps.artifacts import load_detection, timed_folder, timing
 from pud.steps.probe import matching
 from pud.steps.truth import load_truth
@@ -91,6 +91,9 @@ def evaluate_step(
             count = min(config.autoattack_images, len(labels))
             if count:
                 result["robust_accuracy"].append(autoattack_accuracy(network, x[:count], y[:count], config, seed=seed))
+            count = min(config.masking_images, len(x))
+            if count:
+                result["masking_checks"] = masking_checks(network, x[:count], y[:count], config, seed=seed)
             result["seconds"] = sum(row["seconds"] for row in content["rounds"])
         content["seconds"] = round(content["seconds"] + sum(timing(model).values()), 2)
         save_report(folder, content)

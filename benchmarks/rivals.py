@@ -1,0 +1,209 @@
+"""Rival defences that repair a model with a small clean data set, written small from their papers.
+
+Each takes an infected model, clean uint8 images (n, c, h, w) and labels (n,) and returns a repaired copy in evaluation
+mode. ``RIVALS`` names the two learning rates at which each is tried.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pud.data import pixels
+from pud.models import ConvNorm, ResNet
+from pud.progress import track
+from pud.training import batches
+
+EPOCHS, BATCH = 20, 128
+SAM_RADIUS = 2.0  # rho of FT-SAM on small images
+BAU_ROUNDS, BAU_INNER_STEPS, BAU_RADIUS, BAU_FIXED_POINT = 5, 5, 10.0, 5
+ANP_EPSILON, ANP_WEIGHT, ANP_STEPS, ANP_THRESHOLD = 0.4, 0.2, 400, 0.2
+
+
+def _steps(
+    images: np.ndarray, labels: np.ndarray, epochs: int, generator: torch.Generator, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches of images in [0, 1] and labels."""
+    targets = torch.from_numpy(labels)
+    for index in track(batches(len(labels), BATCH, epochs, generator), "repair"):
+        yield pixels(images[index.numpy()]).to(device), targets[index].to(device)
+
+
+def _sgd(model: nn.Module, learning_rate: float) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), learning_rate, momentum=0.9, weight_decay=5e-4)
+
+
+def fine_tune(
+    model: ResNet,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    learning_rate: float,
+    generator: torch.Generator,
+    device: torch.device,
+) -> ResNet:
+    """Fine-tune on the clean images."""
+    repaired = copy.deepcopy(model).requires_grad_(True).train()
+    optimiser = _sgd(repaired, learning_rate)
+    for x, y in _steps(images, labels, EPOCHS, generator, device):
+        optimiser.zero_grad()
+        functional.cross_entropy(repaired(x), y).backward()
+        optimiser.step()
+    return repaired.eval()
+
+
+def ft_sam(
+    model: ResNet,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    learning_rate: float,
+    generator: torch.Generator,
+    device: torch.device,
+) -> ResNet:
+    """Fine-tune with adaptive sharpness-aware minimisation (Zhu et al. 2023, arXiv 2304.11823).
+
+    Every step climbs to the worst weights in a ball whose axes are the weights' own sizes, and descends from there.
+    """
+    repaired = copy.deepcopy(model).requires_grad_(True).train()
+    optimiser = _sgd(repaired, learning_rate)
+    weights = list(repaired.parameters())
+    for x, y in _steps(images, labels, EPOCHS, generator, device):
+        optimiser.zero_grad()
+        functional.cross_entropy(repaired(x), y).backward()
+        climbs = sam_climb(weights, SAM_RADIUS)
+        with torch.no_grad():
+            for weight, climb in zip(weights, climbs, strict=True):
+                weight += climb
+        optimiser.zero_grad()
+        functional.cross_entropy(repaired(x), y).backward()
+        with torch.no_grad():
+            for weight, climb in zip(weights, climbs, strict=True):
+                weight -= climb
+        optimiser.step()
+    return repaired.eval()
+
+
+@torch.no_grad()
+def sam_climb(weights: list[nn.Parameter], radius: float) -> list[Tensor]:
+    """Return the steps e with |e / |w|| = radius that climb most, from the weights' gradients (ASAM's metric)."""
+    scaled = [weight.abs() * weight.grad for weight in weights if weight.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in scaled])) + 1e-12
+    return [radius * weight.abs() * part / norm for weight, part in zip(weights, scaled, strict=True)]
+
+
+def i_bau(
+    model: ResNet,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    learning_rate: float,
+    generator: torch.Generator,
+    device: torch.device,
+) -> ResNet:
+    """Unlearn a universal perturbation by implicit hypergradients (Zeng et al. 2022, arXiv 2110.03735).
+
+    Rounds of: find the perturbation, bounded in L2, that most raises the loss on clean images; step along the gradient
+    of the perturbed loss, with the response of the perturbation to the weights by a fixed-point iteration.
+    """
+    repaired = copy.deepcopy(model).requires_grad_(True).eval()
+    optimiser = torch.optim.Adam(repaired.parameters(), learning_rate)
+    weights = list(repaired.parameters())
+    delta = torch.zeros(1, *images.shape[1:], device=device)
+
+    def loss_of(x: Tensor, y: Tensor, shift: Tensor) -> Tensor:
+        return functional.cross_entropy(repaired((x + shift).clamp(0, 1)), y)
+
+    for _ in range(BAU_ROUNDS):
+        for x, y in _steps(images, labels, 1, generator, device):
+            for _ in range(BAU_INNER_STEPS):
+                delta.requires_grad_(True)
+                climb = torch.autograd.grad(loss_of(x, y, delta), delta)[0]
+                delta = within_ball(delta.detach() + climb / (climb.norm() + 1e-12), BAU_RADIUS)
+            delta.requires_grad_(True)
+            outer = loss_of(x, y, delta)
+            direct = torch.autograd.grad(outer, weights, retain_graph=True)
+            vector = torch.autograd.grad(outer, delta, retain_graph=True)[0]
+            inner = delta + 0.1 * torch.autograd.grad(outer, delta, create_graph=True)[0]  # one inner step's map
+            series = vector
+            for _ in range(BAU_FIXED_POINT):
+                series = vector + torch.autograd.grad(inner, delta, series, retain_graph=True)[0] * 0.9
+            indirect = torch.autograd.grad(inner, weights, series, allow_unused=True)
+            optimiser.zero_grad()
+            for weight, one, other in zip(weights, direct, indirect, strict=True):
+                weight.grad = one if other is None else one + other
+            optimiser.step()
+            delta = delta.detach()
+    return repaired.eval()
+
+
+def within_ball(delta: Tensor, radius: float) -> Tensor:
+    """Return delta projected on the L2 ball."""
+    return delta * min(1.0, radius / (float(delta.norm()) + 1e-12))
+
+
+def anp(
+    model: ResNet,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    learning_rate: float,
+    generator: torch.Generator,
+    device: torch.device,
+) -> ResNet:
+    """Prune the neurons that adversarial perturbation of neurons exposes (Wu and Wang 2021, arXiv 2110.14430).
+
+    Every channel gets a mask in [0, 1], learned against the worst relative perturbation of its batch norm's scale and
+    shift; channels whose mask ends below the threshold are pruned.
+    """
+    repaired = copy.deepcopy(model).requires_grad_(False).eval()
+    norms = [module.norm for module in repaired.modules() if isinstance(module, ConvNorm)]
+    original = [(norm.weight.detach().clone(), norm.bias.detach().clone()) for norm in norms]
+    masks = [torch.ones_like(norm.weight).requires_grad_(True) for norm in norms]
+    optimiser = torch.optim.SGD(masks, learning_rate, momentum=0.9)
+
+    def masked_loss(x: Tensor, y: Tensor, shifts: list[tuple[Tensor, Tensor]]) -> Tensor:
+        values = {}
+        names = {id(norm): name for name, norm in repaired.named_modules()}
+        for norm, mask, (weight, bias), (scale, shift) in zip(norms, masks, original, shifts, strict=True):
+            values[names[id(norm)] + ".weight"] = (mask + scale) * weight
+            values[names[id(norm)] + ".bias"] = (1 + shift) * bias
+        return functional.cross_entropy(torch.func.functional_call(repaired, values, (x,)), y)
+
+    zero = [(torch.zeros_like(mask), torch.zeros_like(mask)) for mask in masks]
+    epochs = -(-ANP_STEPS // max(1, len(labels) // BATCH))
+    for x, y in _steps(images, labels, epochs, generator, device):
+        worst = [tuple(torch.zeros_like(mask).requires_grad_(True) for _ in range(2)) for mask in masks]
+        flat = [shift for pair in worst for shift in pair]
+        slopes = torch.autograd.grad(masked_loss(x, y, worst), flat)
+        moved = [ANP_EPSILON * slope.sign() for slope in slopes]
+        pairs = list(zip(moved[::2], moved[1::2], strict=True))
+        loss = ANP_WEIGHT * masked_loss(x, y, zero) + (1 - ANP_WEIGHT) * masked_loss(x, y, pairs)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        with torch.no_grad():
+            for mask in masks:
+                mask.clamp_(0, 1)
+    prune(norms, masks, ANP_THRESHOLD)
+    return repaired.requires_grad_(True)
+
+
+@torch.no_grad()
+def prune(norms: list[nn.BatchNorm2d], masks: list[Tensor], threshold: float) -> None:
+    """Set scale and shift of the channels whose mask is below the threshold to zero."""
+    for norm, mask in zip(norms, masks, strict=True):
+        norm.weight[mask < threshold] = 0
+        norm.bias[mask < threshold] = 0
+
+
+Rival = Callable[..., ResNet]
+RIVALS: dict[str, tuple[Rival, tuple[float, float]]] = {
+    "fine-tuning": (fine_tune, (0.01, 0.05)),
+    "FT-SAM": (ft_sam, (0.01, 0.05)),
+    "I-BAU": (i_bau, (1e-4, 1e-3)),
+    "ANP": (anp, (0.05, 0.2)),
+}
