@@ -39,10 +39,14 @@ figures: $(READY) $(DATA) ## the figures table of the README, BadNets and Blend
 	$(BIN)/python -m benchmarks.task_overhead
 	$(BIN)/python -m benchmarks.figures runs/figures-badnets runs/figures-blend
 
+bench: $(READY) $(DATA) ## the grid of attacks, defences and rivals into docs/results.md; hours, stops and resumes (MINUTES=60)
+	$(BIN)/python -m benchmarks.grid $(if $(MINUTES),--minutes $(MINUTES))
+	$(BIN)/python -m benchmarks.results
+
 mlflow: $(READY) ## open the MLflow UI on the runs of this folder
 	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
 
 compile: $(READY) ## write pipelines/pud.yaml
 	$(BIN)/python -m pipelines.pud
 
-.PHONY: help setup demo test figures mlflow compile
+.PHONY: help setup demo test figures bench mlflow compile

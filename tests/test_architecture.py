@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 PLATFORM = ("kfp", "mlflow", "dvc", "minio", "kubernetes")
 NEAR_THE_PLATFORM = {"cli", "local_run", "tracking"}
 DEFENDERS = (
+    "pud.content",
     "pud.detection",
     "pud.probing",
     "pud.purification",
@@ -19,7 +20,7 @@ DEFENDERS = (
     "pud.steps.probe",
     "pud.steps.purify",
 )
-TRUTH = ("pud.ground_truth", "pud.steps.truth", "pud.poisoning")
+TRUTH = ("pud.ground_truth", "pud.steps.truth", "pud.poisoning", "pud.attacks")
 
 
 IMPORT = """
@@ -34,6 +35,7 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+ATTACKS = [path.stem.replace("_", "-") for path in ROOT.glob("pud/attacks/*.py") if path.stem != "__init__"]
 ALGORITHM = [name_of(path) for path in sorted(ROOT.glob("pud/*.py")) if path.stem not in NEAR_THE_PLATFORM]
 STEPS = [name_of(path) for path in sorted(ROOT.glob("pud/steps/*.py"))]
 
@@ -128,9 +130,22 @@ def test_no_defending_file_names_the_ground_truth(module: str) -> None:
     assert imports_of(path) & set(TRUTH) == set()
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("pud/**/*.py")), ids=name_of)
+def test_nothing_but_the_attacks_knows_an_attack_by_name(path: Path) -> None:
+    """The default of the rehearsed attack is the one exception."""
+    if path.parent.name == "attacks":
+        return
+    texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    allowed = {"badnets"} if path.name == "poisoning.py" else set()
+    assert texts & set(ATTACKS) <= allowed
+    assert all(
+        not name.startswith("pud.attacks.") or name.startswith("pud.attacks.contract") for name in imports_of(path)
+    )
+
+
 def test_the_readme_names_every_file_of_the_tree() -> None:
     tree = (ROOT / "README.md").read_text().split("## The tree")[1].split("```")[1]
-    folders = ("pud", "pud/steps", "components", "pipelines", "benchmarks", "tests")
+    folders = ("pud", "pud/attacks", "pud/steps", "components", "pipelines", "benchmarks", "tests")
     files = [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     listed: dict[str, set[str]] = {}
     current = ""
