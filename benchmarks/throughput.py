@@ -41,7 +41,9 @@ def with_pud(batches: int, steps: int) -> float:
     from pud.purification import PurifyConfig, State, purify
 
     prepare_process()
-    config = PurifyConfig(epochs=(1,), steps=steps, step_size=STEP_SIZE, epsilon=EPSILON, adversarial_fraction=1.0)
+    config = PurifyConfig(
+        epochs=(1,), steps=steps, step_size=STEP_SIZE, epsilon=(EPSILON,), adversarial_fraction=(1.0,)
+    )
 
     def run(n: int) -> float:
         images, labels = images_and_labels(n)
