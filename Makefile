@@ -46,7 +46,7 @@ bench: $(READY) $(DATA) ## the grid of attacks, defences and rivals into docs/re
 mlflow: $(READY) ## open the MLflow UI on the runs of this folder
 	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
 
-compile: $(READY) ## write pipelines/pud.yaml
-	$(BIN)/python -m pipelines.pud
+compile: $(READY) ## write pipelines/pud.yaml; ROUNDS=5 for another number of rounds
+	$(if $(ROUNDS),ROUNDS=$(ROUNDS)) $(BIN)/python -m pipelines.pud
 
 .PHONY: help setup demo test figures bench mlflow compile

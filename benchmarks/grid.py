@@ -176,11 +176,12 @@ def infected(cell: Cell) -> Path:
     return model
 
 
-def infected_probe(cell: Cell) -> Path:
+def infected_probe(cell: Cell, other: ProbeConfig | None = None) -> Path:
     """Return the folder of the infected model's probe."""
-    probe = cell.folder / "probe-0"
+    probe = cell.folder / ("probe-other" if other else "probe-0")
     if not probe.exists():
-        probe_step(infected(cell), cell.folder / "dataset", ProbeConfig(), seed=cell.seed, probe_folder=probe)
+        config = other or ProbeConfig()
+        probe_step(infected(cell), cell.folder / "dataset", config, seed=cell.seed, probe_folder=probe)
     return probe
 
 
@@ -300,7 +301,7 @@ def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | Non
     """Run the rounds of a preset and return what came out, measured round by round."""
     material, device = open_cell(cell), resolve_device()
     folder, dataset = cell.folder / name, cell.folder / "dataset"
-    model, first_probe = infected(cell), infected_probe(cell)
+    model, first_probe = infected(cell), infected_probe(cell, probe)
     seconds = _seconds(first_probe)
     last, rounds = first_probe, []
     infected_model, _ = load_model(model, device)
@@ -310,7 +311,7 @@ def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | Non
         detection, purified, probed = (folder / f"{kind}-{index + 1}" for kind in ("detection", "model", "probe"))
         detect_step(first_probe, last, DetectConfig(), detection=detection)
         purify_step(model, dataset, detection, preset, seed=cell.seed, purified=purified)
-        probe_step(purified, dataset, probe or ProbeConfig(), seed=cell.seed, probe_folder=probed)
+        probe_step(purified, dataset, ProbeConfig(), seed=cell.seed, probe_folder=probed)
         model, last = purified, probed
         now, _ = load_model(model, device)
         cost = round(sum(_seconds(path) for path in (detection, purified, probed)), 1)
@@ -405,12 +406,15 @@ def filtered(cell: Cell) -> dict[str, Any]:
 
 
 FILTER = "filter, then adversarial training"
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "without relabelling": {"relabel": False},
-    "without unlearning": {"unlearn_weight": 0.0},
-    "without trigger estimate": {"stamp_rate": 0.0},
-    "without teacher": {"consistency_weight": 0.0},
-    "without adversarial examples": {"adversarial_fraction": 0.0},
+ABLATIONS: dict[str, PurifyConfig] = {
+    "without relabelling": dataclasses.replace(PRESETS[DEFAULT], relabel=False),
+    "without unlearning": dataclasses.replace(PRESETS[DEFAULT], unlearn_weight=0.0),
+    "without trigger estimate": dataclasses.replace(PRESETS[DEFAULT], stamp_rate=0.0),
+    "without teacher": dataclasses.replace(PRESETS[DEFAULT], consistency_weight=0.0),
+    "without adversarial examples": dataclasses.replace(PRESETS[DEFAULT], adversarial_fraction=(0.0,)),
+    "without a first round": dataclasses.replace(PRESETS[DEFAULT], keep=(1.0,), epochs=(5,), learning_rate=(0.1,)),
+    "without cross-examination": PRESETS[DEFAULT],
+    "PBE": dataclasses.replace(PRESETS["paper"], consistency_weight=0.0, unlearn_weight=0.0),
 }
 
 
@@ -429,7 +433,8 @@ def measure(cell: Cell, entry: str) -> dict[str, Any]:
     if entry in PRESETS:
         return defend(cell, PRESETS[entry], entry)
     if entry in ABLATIONS:
-        return defend(cell, dataclasses.replace(PRESETS["robust"], **ABLATIONS[entry]), entry)
+        blind = ProbeConfig(splits=0) if entry == "without cross-examination" else None
+        return defend(cell, ABLATIONS[entry], entry, blind)
     if entry.startswith("detector "):
         return detected(cell, entry.removeprefix("detector "))[0]
     if entry.startswith("autoattack "):
@@ -439,6 +444,8 @@ def measure(cell: Cell, entry: str) -> dict[str, Any]:
 
 def record(cell: Cell, entry: str, content: dict[str, Any]) -> None:
     """Measure an entry into the cell's content; its detectors and AutoAttack records have places of their own."""
+    if entry.startswith("autoattack ") and not is_done(entry.removeprefix("autoattack "), content):
+        record(cell, entry.removeprefix("autoattack "), content)
     value = measure(cell, entry)
     if entry.startswith("detector "):
         content["detectors"][entry.removeprefix("detector ")] = value

@@ -9,6 +9,7 @@ parameter into an exit handler.
 """
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from pud.report import INFECTED, PURIFIED, ROUND
 from pud.robustness import EvaluateConfig
 from pud.training import TrainConfig
 
-ROUNDS = len(PRESETS[DEFAULT_PRESET].keep)
+ROUNDS = int(os.environ.get("ROUNDS", len(PRESETS[DEFAULT_PRESET].keep)))  # make compile ROUNDS=5
 COMPILED = Path(__file__).with_name("pud.yaml")
 
 # The settings of a step are one parameter; what a caller leaves out keeps the default of its config.

@@ -1,4 +1,4 @@
-"""The two pictures of a run: the metrics by round, and the suspicion of the images by verdict."""
+"""The pictures of a run: the metrics by round, the drift of adversarial examples, the suspicion of the images."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from pud.detection import CLEAN, POISONED, UNSURE, Detection
-from pud.report import rows_of
+from pud.report import rows_of, stages_of
 
 
 def plot_rounds(report: dict[str, Any], path: Path) -> None:
@@ -21,6 +21,23 @@ def plot_rounds(report: dict[str, Any], path: Path) -> None:
             [name for name, _ in rows], [100 * row[key] for _, row in rows], marker="o", label=key.replace("_", " ")
         )
     axes.set(ylabel="%", ylim=(-2, 102))
+    axes.legend()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def plot_drift(report: dict[str, Any], path: Path) -> None:
+    """Draw where each stage's adversarial examples go and what they look like to the model (paper, section 3.1)."""
+    stages = stages_of(report)
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for key in ("share_to_target", "similarity_to_triggered", "similarity_to_clean"):
+        axes.plot(
+            [name for name, _ in stages],
+            [row["drift"][key] for _, row in stages],
+            marker="o",
+            label=key.replace("_", " "),
+        )
+    axes.set(ylabel="of untargeted adversarial examples", ylim=(-0.05, 1.05))
     axes.legend()
     figure.savefig(path)
     plt.close(figure)

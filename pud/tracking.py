@@ -20,7 +20,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from pud.errors import InputError
-from pud.plots import plot_rounds, plot_suspicion
+from pud.plots import plot_drift, plot_rounds, plot_suspicion
 from pud.report import INFECTED, PURIFIED, ROUND, SCALARS
 from pud.steps.artifacts import load_detection
 
@@ -119,6 +119,7 @@ def log_stage(
     if stage == PURIFIED:
         with tempfile.TemporaryDirectory() as scratch:
             plot_rounds(report, Path(scratch) / "rounds.png")
+            plot_drift(report, Path(scratch) / "drift.png")
             if detection:
                 plot_suspicion(load_detection(detection)[0], Path(scratch) / "suspicion.png")
             client.log_artifacts(parent, scratch, "plots")

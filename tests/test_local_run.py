@@ -141,6 +141,7 @@ def test_mlflow_has_the_table_the_plots_the_model_and_the_report(runs: Runs) -> 
     files = {path.relative_to(artifacts).as_posix() for path in artifacts.rglob("*") if path.is_file()}
     assert files >= {
         "report.json",
+        "plots/drift.png",
         "plots/rounds.png",
         "plots/suspicion.png",
         "detection/detection.parquet",

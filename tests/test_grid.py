@@ -1,0 +1,63 @@
+"""The grid: what is measured is kept at once, never measured again, and every entry has a place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import grid
+from benchmarks.grid import ABLATIONS, Cell, is_done, load
+from pud.attacks import ATTACKS
+from pud.purification import PRESETS
+
+CELL = Cell("wanet", "all-to-one", 0.1, 0)
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A grid of one cell whose measures cost nothing; the list says what was asked for."""
+    done: list[str] = []
+
+    def measure(cell: Cell, entry: str) -> dict[str, Any]:
+        done.append(f"{cell.name}/{entry}")
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return {"detection": {}, "robust_accuracy": [{}], "seconds": 1.0}
+
+    monkeypatch.setattr(grid, "RESULTS", tmp_path)
+    monkeypatch.setattr(grid, "measure", measure)
+    monkeypatch.setattr("sys.argv", ["grid", "--only", "wanet_all-to-one_0.1_s0/*r*"])
+    return done
+
+
+def test_the_grid_stops_anywhere_and_goes_on(asked: list[str], tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        grid.main()
+    kept = json.loads((tmp_path / f"{CELL.name}.json").read_text())
+    assert set(kept["entries"]) == {name.partition("/")[2] for name in asked[:2]}
+    grid.main()
+    assert asked[3] == asked[2]  # the one that was interrupted
+    assert len(asked) == len(set(asked)) + 1  # nothing else twice
+
+
+def test_the_grid_holds_every_attack_preset_ablation_and_rival() -> None:
+    wanted = set(grid.grid())
+    assert {cell.attack for cell, _ in wanted} == set(ATTACKS)
+    entries = {entry for _, entry in wanted}
+    assert entries >= {*PRESETS, *ABLATIONS, "infected", "floor", "ceiling", grid.FILTER, "autoattack robust"}
+    assert {f"detector {name}" for name in grid.DETECTORS} <= entries
+    seeds = {cell.seed for cell, entry in wanted if entry == "robust"}
+    assert seeds == set(grid.SEEDS)
+
+
+def test_detectors_and_autoattack_have_places_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "RESULTS", tmp_path)
+    monkeypatch.setattr(grid, "measure", lambda cell, entry: {"robust_accuracy": [{}], "detection": {}})
+    content = load(CELL)
+    for entry in ("robust", "detector strip", "autoattack robust"):
+        assert not is_done(entry, content)
+        grid.record(CELL, entry, content)
+        assert is_done(entry, content)
+    assert set(content["detectors"]) == {"pud", "strip"}
+    assert len(content["entries"]["robust"]["robust_accuracy"]) == 2
