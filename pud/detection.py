@@ -1,13 +1,17 @@
 """Which training images are poisoned, and which class they lead to: no oracle, and poison may be the majority.
 
-1. *Perturbation consistency* of the infected model: a trigger's label survives noise and mixing, an ordinary one less.
-   It ranks well, but its scale says nothing about where poison begins.
-2. *Anchored SPECTRE*: the QUE score (Hayase et al. 2021, arXiv 2104.11315) whitens a class's features with a robust
-   estimate of its clean statistics. The original assumes that poison is the minority; here the statistics come from
-   the images whose label survives least, which are clean whatever the share of poison.
-3. *Prediction consistency* (the paper's data purification): how far the current model has left the infected one.
-4. A class is a *target* when its suspicion has two separate modes (Ashman's D); the verdict is the posterior of the
-   upper mode.
+Each class is judged for itself, by SPECTRE's QUE score (Hayase et al. 2021, arXiv 2104.11315), which whitens a class's
+features with a robust estimate of its clean statistics. The original takes the majority for clean. Here the statistics
+come from *anchors*, by several hypotheses about which images are clean:
+
+1. those whose label survives perturbation least: a robust trigger's label survives;
+2. the central ones: where poison is the minority;
+3. in a class that was filled from others (pud.content) those in which a judge sees the trigger least; there a hypothesis
+   that contradicts the judge is dropped, since a fragile trigger, or an attacker who knows the first, turns it round.
+
+Later rounds add *prediction consistency* (the paper's data purification): how far the current model has left the infected
+one. The hypothesis whose scores fall apart most (Ashman's D) counts. A class is a *target* when it was filled, or when its
+two modes are separate and the upper one is not merely hard images; the verdict is the posterior of the upper mode.
 """
 
 from dataclasses import dataclass
@@ -147,6 +151,26 @@ def two_modes(values: np.ndarray) -> tuple[float, float, np.ndarray]:
     return float(separation), threshold, posterior
 
 
+def hypotheses_of(
+    infected: Evidence, members: np.ndarray, survival: np.ndarray, change: np.ndarray | None, config: DetectConfig
+) -> list[np.ndarray]:
+    """Return the suspicions of a class's members, each (m,), by the hypotheses about its clean images.
+
+    survival, change: of the members, (m,); without change, the current model is the infected one.
+    """
+    odds = infected.trigger_score[members]
+    filled = not np.isnan(odds).any()
+    by_survival = (survival, config.anchor_fraction)
+    other = (odds, config.anchor_fraction) if filled else (np.zeros(len(members)), config.central_fraction)
+    found = [
+        np.log1p(refined_que_scores(infected.features[members], cue, fraction, config))
+        for cue, fraction in (by_survival, other)
+    ]
+    if change is not None:
+        found += [values + change for values in found]
+    return [values for values in found if spearmanr(values, odds).statistic > config.agreement] if filled else found
+
+
 def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detection:
     """Judge every training image from the infected and the current model's evidence (the same one in round 0)."""
     labels = infected.labels
@@ -162,20 +186,11 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
         members = np.flatnonzero(labels == label)
         if len(members) < config.minimum_class_size:
             continue
-        odds = infected.trigger_score[members]
-        filled = not np.isnan(odds).any()
-
-        by_survival = (survival[members], config.anchor_fraction)
-        other = (odds, config.anchor_fraction) if filled else (np.zeros(len(members)), config.central_fraction)
-        hypotheses = [
-            np.log1p(refined_que_scores(infected.features[members], cue, fraction, config))
-            for cue, fraction in (by_survival, other)
-        ]
-        if current is not infected:
-            hypotheses += [values + change[members] for values in hypotheses]
-        if filled:  # the odds say which way round is right: a fragile trigger turns survival round
-            hypotheses = [values for values in hypotheses if spearmanr(values, odds).statistic > config.agreement]
-            hypotheses.append(odds + doubt[members])
+        filled = not np.isnan(infected.trigger_score[members]).any()
+        left = None if current is infected else change[members]
+        hypotheses = hypotheses_of(infected, members, survival[members], left, config)
+        if filled:
+            hypotheses.append(infected.trigger_score[members] + doubt[members])
         modes = [two_modes(values) for values in hypotheses]
         chosen = int(np.argmax([apart for apart, _, _ in modes]))
         values = hypotheses[chosen]
