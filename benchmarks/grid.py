@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.detectors import DETECTORS
-from benchmarks.rivals import RIVALS
+from benchmarks.rivals import RIVALS, Given
 from pud.attacks import find_attack
 from pud.checkpoints import load_model, save_model
 from pud.data import Split, open_split, pixels, write_split
@@ -373,7 +373,7 @@ def rival(cell: Cell, entry: str) -> dict[str, Any]:
     model, _ = load_model(infected(cell), device)
     started = time.monotonic()
     stream = random_stream(cell.seed, "rival")
-    repaired = RIVALS[name][0](model, *clean_extra(cell), learning_rate=float(rate), generator=stream, device=device)
+    repaired = RIVALS[name][0](model, Given(*clean_extra(cell), float(rate), stream, device))
     seconds = round(time.monotonic() - started, 1)
     return measured(material, repaired) | {"seconds": seconds}
 

@@ -1,11 +1,11 @@
 """Rival defences that repair a model with a small clean data set, written small from their papers.
 
-Each takes an infected model, clean uint8 images (n, c, h, w) and labels (n,) and returns a repaired copy in evaluation
-mode. ``RIVALS`` names the two learning rates at which each is tried.
+Each takes an infected model and what it is given, and returns a repaired copy in evaluation mode. ``RIVALS`` names the two learning rates at which each is tried.
 """
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,55 +23,47 @@ BAU_ROUNDS, BAU_INNER_STEPS, BAU_RADIUS, BAU_FIXED_POINT = 5, 5, 10.0, 5
 ANP_EPSILON, ANP_WEIGHT, ANP_STEPS, ANP_THRESHOLD = 0.4, 0.2, 400, 0.2
 
 
-def _steps(
-    images: np.ndarray, labels: np.ndarray, epochs: int, generator: torch.Generator, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of images in [0, 1] and labels."""
-    targets = torch.from_numpy(labels)
-    for index in track(batches(len(labels), BATCH, epochs, generator), "repair"):
-        yield pixels(images[index.numpy()]).to(device), targets[index].to(device)
+@dataclass(frozen=True)
+class Given:
+    """What a rival gets: clean uint8 images (n, c, h, w) and labels (n,), and how to use them."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    learning_rate: float
+    generator: torch.Generator
+    device: torch.device
+
+    def steps(self, epochs: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches of images in [0, 1] and labels."""
+        targets = torch.from_numpy(self.labels)
+        for index in track(batches(len(self.labels), BATCH, epochs, self.generator), "repair"):
+            yield pixels(self.images[index.numpy()]).to(self.device), targets[index].to(self.device)
 
 
 def _sgd(model: nn.Module, learning_rate: float) -> torch.optim.SGD:
     return torch.optim.SGD(model.parameters(), learning_rate, momentum=0.9, weight_decay=5e-4)
 
 
-def fine_tune(
-    model: ResNet,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    learning_rate: float,
-    generator: torch.Generator,
-    device: torch.device,
-) -> ResNet:
+def fine_tune(model: ResNet, given: Given) -> ResNet:
     """Fine-tune on the clean images."""
     repaired = copy.deepcopy(model).requires_grad_(True).train()
-    optimiser = _sgd(repaired, learning_rate)
-    for x, y in _steps(images, labels, EPOCHS, generator, device):
+    optimiser = _sgd(repaired, given.learning_rate)
+    for x, y in given.steps(EPOCHS):
         optimiser.zero_grad()
         functional.cross_entropy(repaired(x), y).backward()
         optimiser.step()
     return repaired.eval()
 
 
-def ft_sam(
-    model: ResNet,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    learning_rate: float,
-    generator: torch.Generator,
-    device: torch.device,
-) -> ResNet:
+def ft_sam(model: ResNet, given: Given) -> ResNet:
     """Fine-tune with adaptive sharpness-aware minimisation (Zhu et al. 2023, arXiv 2304.11823).
 
     Every step climbs to the worst weights in a ball whose axes are the weights' own sizes, and descends from there.
     """
     repaired = copy.deepcopy(model).requires_grad_(True).train()
-    optimiser = _sgd(repaired, learning_rate)
+    optimiser = _sgd(repaired, given.learning_rate)
     weights = list(repaired.parameters())
-    for x, y in _steps(images, labels, EPOCHS, generator, device):
+    for x, y in given.steps(EPOCHS):
         optimiser.zero_grad()
         functional.cross_entropy(repaired(x), y).backward()
         climbs = sam_climb(weights, SAM_RADIUS)
@@ -95,30 +87,22 @@ def sam_climb(weights: list[nn.Parameter], radius: float) -> list[Tensor]:
     return [radius * weight.abs() * part / norm for weight, part in zip(weights, scaled, strict=True)]
 
 
-def i_bau(
-    model: ResNet,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    learning_rate: float,
-    generator: torch.Generator,
-    device: torch.device,
-) -> ResNet:
+def i_bau(model: ResNet, given: Given) -> ResNet:
     """Unlearn a universal perturbation by implicit hypergradients (Zeng et al. 2022, arXiv 2110.03735).
 
     Rounds of: find the perturbation, bounded in L2, that most raises the loss on clean images; step along the gradient
     of the perturbed loss, with the response of the perturbation to the weights by a fixed-point iteration.
     """
     repaired = copy.deepcopy(model).requires_grad_(True).eval()
-    optimiser = torch.optim.Adam(repaired.parameters(), learning_rate)
+    optimiser = torch.optim.Adam(repaired.parameters(), given.learning_rate)
     weights = list(repaired.parameters())
-    delta = torch.zeros(1, *images.shape[1:], device=device)
+    delta = torch.zeros(1, *given.images.shape[1:], device=given.device)
 
     def loss_of(x: Tensor, y: Tensor, shift: Tensor) -> Tensor:
         return functional.cross_entropy(repaired((x + shift).clamp(0, 1)), y)
 
     for _ in range(BAU_ROUNDS):
-        for x, y in _steps(images, labels, 1, generator, device):
+        for x, y in given.steps(1):
             for _ in range(BAU_INNER_STEPS):
                 delta.requires_grad_(True)
                 climb = torch.autograd.grad(loss_of(x, y, delta), delta)[0]
@@ -145,15 +129,7 @@ def within_ball(delta: Tensor, radius: float) -> Tensor:
     return delta * min(1.0, radius / (float(delta.norm()) + 1e-12))
 
 
-def anp(
-    model: ResNet,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    learning_rate: float,
-    generator: torch.Generator,
-    device: torch.device,
-) -> ResNet:
+def anp(model: ResNet, given: Given) -> ResNet:
     """Prune the neurons that adversarial perturbation of neurons exposes (Wu and Wang 2021, arXiv 2110.14430).
 
     Every channel gets a mask in [0, 1], learned against the worst relative perturbation of its batch norm's scale and
@@ -163,7 +139,7 @@ def anp(
     norms = [module.norm for module in repaired.modules() if isinstance(module, ConvNorm)]
     original = [(norm.weight.detach().clone(), norm.bias.detach().clone()) for norm in norms]
     masks = [torch.ones_like(norm.weight).requires_grad_(True) for norm in norms]
-    optimiser = torch.optim.SGD(masks, learning_rate, momentum=0.9)
+    optimiser = torch.optim.SGD(masks, given.learning_rate, momentum=0.9)
 
     def masked_loss(x: Tensor, y: Tensor, shifts: list[tuple[Tensor, Tensor]]) -> Tensor:
         values = {}
@@ -174,8 +150,8 @@ def anp(
         return functional.cross_entropy(torch.func.functional_call(repaired, values, (x,)), y)
 
     zero = [(torch.zeros_like(mask), torch.zeros_like(mask)) for mask in masks]
-    epochs = -(-ANP_STEPS // max(1, len(labels) // BATCH))
-    for x, y in _steps(images, labels, epochs, generator, device):
+    epochs = -(-ANP_STEPS // max(1, len(given.labels) // BATCH))
+    for x, y in given.steps(epochs):
         worst = [tuple(torch.zeros_like(mask).requires_grad_(True) for _ in range(2)) for mask in masks]
         flat = [shift for pair in worst for shift in pair]
         slopes = torch.autograd.grad(masked_loss(x, y, worst), flat)
@@ -200,7 +176,7 @@ def prune(norms: list[nn.BatchNorm2d], masks: list[Tensor], threshold: float) ->
         norm.bias[mask < threshold] = 0
 
 
-Rival = Callable[..., ResNet]
+Rival = Callable[[ResNet, Given], ResNet]
 RIVALS: dict[str, tuple[Rival, tuple[float, float]]] = {
     "fine-tuning": (fine_tune, (0.01, 0.05)),
     "FT-SAM": (ft_sam, (0.01, 0.05)),

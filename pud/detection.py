@@ -6,12 +6,14 @@ come from *anchors*, by several hypotheses about which images are clean:
 
 1. those whose label survives perturbation least: a robust trigger's label survives;
 2. the central ones: where poison is the minority;
-3. in a class that was filled from others (pud.content) those in which a judge sees the trigger least; there a hypothesis
-   that contradicts the judge is dropped, since a fragile trigger, or an attacker who knows the first, turns it round.
+3. in a class that was filled from others (pud.content) those in which a judge sees the trigger least; there a
+   hypothesis that contradicts the judge is dropped: a fragile trigger, or an attacker who knows the first, turns it
+   round.
 
-Later rounds add *prediction consistency* (the paper's data purification): how far the current model has left the infected
-one. The hypothesis whose scores fall apart most (Ashman's D) counts. A class is a *target* when it was filled, or when its
-two modes are separate and the upper one is not merely hard images; the verdict is the posterior of the upper mode.
+Later rounds add *prediction consistency* (the paper's data purification): how far the current model has left the
+infected one. The hypothesis whose scores fall apart most (Ashman's D) counts. A class is a *target* when it was filled,
+or when its two modes are separate and the upper one is not merely hard images; the verdict is the posterior of the
+upper mode.
 """
 
 from dataclasses import dataclass

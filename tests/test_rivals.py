@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from benchmarks import rivals
-from benchmarks.rivals import RIVALS, prune, sam_climb, within_ball
+from benchmarks.rivals import RIVALS, Given, prune, sam_climb, within_ball
 from pud.data import Split, pixels
 from pud.models import ResNet
 
@@ -28,9 +28,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 def repaired(name: str, model: ResNet, split: Split, seed: int = 0) -> ResNet:
     function, (rate, _) = RIVALS[name]
     images, generator = np.array(split.images[:96]), torch.Generator().manual_seed(seed)
-    return function(
-        model, images, split.labels[:96], learning_rate=rate, generator=generator, device=torch.device("cpu")
-    )
+    return function(model, Given(images, split.labels[:96], rate, generator, torch.device("cpu")))
 
 
 @every_rival
