@@ -108,9 +108,11 @@ def at_rate(attack: str, mapping: str, level: int, seed: int) -> Cell:
 def grid() -> Iterator[tuple[Cell, str]]:
     """Yield (cell, entry) in the order in which they are wanted."""
     cells = [at_rate(*attack, 0, 0) for attack in ATTACKS]
-    for cell in [*cells, innocent(0)]:
+    for cell in [*cells[:3], innocent(0), *cells[3:]]:
         for entry in ("infected", "robust"):
             yield cell, entry
+        if not cell.rate:
+            yield cell, "erase"
     for entry in ("floor", "ceiling"):
         for cell in [*cells, innocent(0)]:
             yield cell, entry

@@ -1,6 +1,7 @@
 """Rival defences that repair a model with a small clean data set, written small from their papers.
 
-Each takes an infected model and what it is given, and returns a repaired copy in evaluation mode. ``RIVALS`` names the two learning rates at which each is tried.
+Each takes an infected model and what it is given, and returns a repaired copy in evaluation mode. ``RIVALS`` names the
+two learning rates at which each is tried.
 """
 
 import copy
