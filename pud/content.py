@@ -24,13 +24,18 @@ from pud.training import TrainConfig, train
 
 @dataclass(frozen=True)
 class ContentConfig:
-    """splits: how often the classes are halved. witness_epochs, witness_mix_level, witness_noise_level: training of a
-    half's model and how strongly its images are disturbed. filled_confidence: of the votes that are counted;
-    filled_share: their median count, as a share of the class, from which it is held to be filled. vote_confidence: from
-    which an image of a filled class is an intruder. matched:
-    honest images for each intruder. judge_epochs, judge_learning_rate: of the model that tells them apart."""
+    """How content is examined.
+
+    splits: how often the classes are halved, if there are ``minimum_classes``: among few, neighbours are most.
+    witness_epochs, witness_mix_level, witness_noise_level: training of a half's model and how strongly its images are
+    disturbed. filled_confidence: of the votes that are counted; filled_share: their median count, as a share of the
+    class, from which it is held to be filled. vote_confidence: from which an image of a filled class is an intruder.
+    matched: honest images for each intruder. judge_epochs, judge_learning_rate: of the model that tells them apart,
+    trained ``judgements`` times, from the second on with the lowest ``innocent_share`` of the class as honest too.
+    """
 
     splits: int = 3
+    minimum_classes: int = 8
     witness_epochs: int = 2
     witness_mix_level: float = 0.5
     witness_noise_level: float = 0.3
@@ -78,16 +83,17 @@ def cross_examine(
 ) -> np.ndarray:
     """Return votes, float32 (n, k): the mean probability of each class by models that never saw the given label.
 
-    Zero where no model knew the class without knowing the given label.
+    Zero where no model knew the class without knowing the given label, and everywhere with too few classes.
     """
     classes = model.head.out_features
+    splits = config.splits if classes >= config.minimum_classes else 0
 
     def hide(x: Tensor) -> Tensor:
         return disturb(x, config, generator)
 
     votes = np.zeros((len(labels), classes), np.float32)
     witnesses = np.zeros_like(votes)
-    for _ in range(config.splits):
+    for _ in range(splits):
         order = torch.randperm(classes, generator=generator).numpy()
         for known in (order[: classes // 2], order[classes // 2 :]):
             inside = np.isin(labels, known)

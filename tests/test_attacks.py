@@ -175,3 +175,10 @@ def test_the_attacker_who_knows_the_defence_covers_with_its_perturbations(attack
 def test_an_unknown_attack_is_refused_with_the_choice() -> None:
     with pytest.raises(InputError, match=r"unknown trigger 'nosuch': choose one of adaptive-blend, "):
         find_attack("nosuch")
+
+
+def test_input_aware_refuses_sizes_that_its_generator_cannot_keep(train_split: Split) -> None:
+    victim = victim_of(train_split)
+    narrow = Victim(victim.images[..., :27], victim.labels, 10, torch.zeros_like, victim.generator, victim.device)
+    with pytest.raises(InputError, match="multiples of 4, not 28 x 27"):
+        ATTACKS["input-aware"](narrow)

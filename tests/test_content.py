@@ -99,3 +99,10 @@ def test_the_judge_scores_images_with_the_trigger_above_honest_ones(model: ResNe
     score = discriminate(model, images, labels, votes, config, generator=stream(), device=CPU)
     assert np.isnan(score[labels != 0]).all()
     assert np.median(score[stolen]) > np.quantile(score[(labels == 0) & ~stolen], 0.9)
+
+
+def test_among_few_classes_nobody_votes(train_split: Split) -> None:
+    few = train_split.labels < 4
+    small = make_model("resnet8", [1, 28, 28], 4, [0.286], [0.353])
+    images, labels = np.array(train_split.images)[few], train_split.labels[few]
+    assert not cross_examine(small, images, labels, CONFIG, generator=stream(), device=CPU).any()

@@ -8,6 +8,7 @@ from torch.nn import functional
 from pud.attacks.contract import Attack, Victim
 from pud.attacks.surrogate import BATCH, LEARNING_RATE, untrained
 from pud.data import pixels
+from pud.errors import InputError
 from pud.models import channels_last
 from pud.progress import track
 from pud.training import batches
@@ -57,9 +58,13 @@ def stamped(images: Tensor, pattern: Tensor, mask: Tensor) -> Tensor:
 
 def input_aware(victim: Victim) -> Attack:
     """Return the attack: first the mask generator is trained, then the pattern generator together with a model."""
+    channels, height, width = victim.images.shape[1:]
+    if height % 4 or width % 4:
+        raise InputError(
+            f"input-aware needs height and width in multiples of 4, not {height} x {width}: choose another"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=victim.generator)))
-        channels = victim.images.shape[1]
         masker, patterner = make_generator(channels, 1), make_generator(channels, channels)
     masker, patterner, model = masker.to(victim.device), patterner.to(victim.device), untrained(victim)
     labels = torch.from_numpy(victim.labels)
