@@ -187,17 +187,15 @@ def infected_probe(cell: Cell, other: ProbeConfig | None = None) -> Path:
     return probe
 
 
-def adversarially_trained(folder: Path, dataset: Path, kept: np.ndarray, seed: int) -> Path:
+def adversarially_trained(folder: Path, cell: Cell, kept: np.ndarray) -> Path:
     """Return a folder with a model trained from scratch for six epochs as ``robust`` trains, on images kept (n,)."""
     if not folder.exists():
-        blank = folder.with_name(folder.name + "-blank")
-        train_step(dataset, TrainConfig(epochs=0), seed=seed, model=blank)
-        model, card = load_model(blank, resolve_device())
-        split = open_split(dataset / "train")
+        _, card = load_model(infected(cell), resolve_device())
+        model, split = card.build(cell.seed).to(resolve_device()), open_cell(cell).train
         state = State.initial(model, len(split.labels))
         state.clean = kept
         started = time.monotonic()
-        stream = random_stream(seed, "ceiling")
+        stream = random_stream(cell.seed, "ceiling")
         purify(state, np.array(split.images), split.labels, CEILING, generator=stream, device=resolve_device())
         save(folder, state.student, card, time.monotonic() - started)
     return folder
@@ -217,7 +215,7 @@ def bound(cell: Cell, name: str) -> Path:
         return infected(source)
     material = open_cell(source)
     every = np.ones(len(material.train.labels), bool)
-    return adversarially_trained(WORK / f"ceiling_s{cell.seed}", source.folder / "dataset", every, cell.seed)
+    return adversarially_trained(WORK / f"ceiling_s{cell.seed}", source, every)
 
 
 def clean_extra(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
@@ -402,7 +400,7 @@ def detected(cell: Cell, name: str) -> tuple[dict[str, Any], np.ndarray]:
 def filtered(cell: Cell) -> dict[str, Any]:
     """ART's filter (activation clustering), then adversarial training from scratch on what it leaves."""
     record, accused = detected(cell, "activation_clustering")
-    folder = adversarially_trained(cell.folder / "filtered", cell.folder / "dataset", ~accused, cell.seed)
+    folder = adversarially_trained(cell.folder / "filtered", cell, ~accused)
     result = of_model(cell, folder)
     return result | {"seconds": result["seconds"] + record["seconds"]}
 
