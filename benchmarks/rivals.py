@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pud.data import pixels
-from pud.models import ConvNorm, ResNet
+from pud.metrics import clean_accuracy
+from pud.models import ConvNorm, ResNet, logits
 from pud.progress import track
 from pud.training import batches
 
 EPOCHS, BATCH = 20, 128
 SAM_RADIUS = 2.0  # rho of FT-SAM on small images
 BAU_ROUNDS, BAU_INNER_STEPS, BAU_RADIUS, BAU_FIXED_POINT = 5, 5, 10.0, 5
-ANP_EPSILON, ANP_WEIGHT, ANP_STEPS, ANP_THRESHOLD = 0.4, 0.2, 400, 0.2
+BAU_PORTION = 0.01  # of a batch that the perturbation unlearns at once, as in the authors' code
+ANP_EPSILON, ANP_WEIGHT, ANP_STEPS, ANP_DROP = 0.4, 0.2, 400, 0.05  # drop: of accuracy that pruning may cost
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,14 @@ def i_bau(model: ResNet, given: Given) -> ResNet:
                 climb = torch.autograd.grad(loss_of(x, y, delta), delta)[0]
                 delta = within_ball(delta.detach() + climb / (climb.norm() + 1e-12), BAU_RADIUS)
             delta.requires_grad_(True)
-            outer = loss_of(x, y, delta)
+            portion = torch.rand(len(x), 1, 1, 1, generator=given.generator) < BAU_PORTION
+            portion[0] = True
+            outer = loss_of(x, y, portion.to(x) * delta)
             direct = torch.autograd.grad(outer, weights, retain_graph=True)
             vector = torch.autograd.grad(outer, delta, retain_graph=True)[0]
-            inner = delta + 0.1 * torch.autograd.grad(outer, delta, create_graph=True)[0]  # one inner step's map
+            inner = (
+                delta + 0.1 * torch.autograd.grad(loss_of(x, y, delta), delta, create_graph=True)[0]
+            )  # one inner step's map
             series = vector
             for _ in range(BAU_FIXED_POINT):
                 series = vector + torch.autograd.grad(inner, delta, series, retain_graph=True)[0] * 0.9
@@ -134,7 +140,7 @@ def anp(model: ResNet, given: Given) -> ResNet:
     """Prune the neurons that adversarial perturbation of neurons exposes (Wu and Wang 2021, arXiv 2110.14430).
 
     Every channel gets a mask in [0, 1], learned against the worst relative perturbation of its batch norm's scale and
-    shift; channels whose mask ends below the threshold are pruned.
+    shift; the channels with the lowest masks are pruned, as many as the accuracy on the given images allows.
     """
     repaired = copy.deepcopy(model).requires_grad_(False).eval()
     norms = [module.norm for module in repaired.modules() if isinstance(module, ConvNorm)]
@@ -165,8 +171,21 @@ def anp(model: ResNet, given: Given) -> ResNet:
         with torch.no_grad():
             for mask in masks:
                 mask.clamp_(0, 1)
-    prune(norms, masks, ANP_THRESHOLD)
+    least = accuracy(repaired, given) - ANP_DROP
+    for threshold in np.arange(0.05, 1, 0.05):
+        before = [(norm.weight.detach().clone(), norm.bias.detach().clone()) for norm in norms]
+        prune(norms, masks, float(threshold))
+        if accuracy(repaired, given) < least:
+            for norm, (weight, bias) in zip(norms, before, strict=True):
+                norm.weight.copy_(weight)
+                norm.bias.copy_(bias)
+            break
     return repaired.requires_grad_(True)
+
+
+def accuracy(model: ResNet, given: Given) -> float:
+    """Return the accuracy on the given images."""
+    return clean_accuracy(logits(model, given.images, given.device), torch.from_numpy(given.labels))
 
 
 @torch.no_grad()
