@@ -39,9 +39,10 @@ QUALITY, FOUND, DRIFT = (
 )
 NAMING = ["targets missed", "others accused"]
 DELTAS = [f"Δ {key}" for key in QUALITY]
-NUMBERS = [*QUALITY, *FOUND, *DRIFT, *DELTAS, "RA - ACC", *NAMING, "robust", "seconds"]
+NUMBERS = [*QUALITY, *FOUND, *DRIFT, *DELTAS, "RA - ACC", *NAMING, "robust", "seconds", "training seconds"]
 PLAIN = {
     "seconds": 0,
+    "training seconds": 0,
     "targets missed": 0,
     "others accused": 0,
     "AUROC": 4,
@@ -58,6 +59,7 @@ NAMES = {
     "share_to_target": "to target",
     "similarity_to_triggered": "similarity",
     "seconds": "seconds",
+    "training_seconds": "training seconds",
 }
 
 # (on which cells, column, of which entry, minus which, what is judged, sign, bound; None: 2 % or the floor + 1 point)
@@ -79,6 +81,7 @@ ASKED: list[tuple[str, str, str, str, str, str, float | None]] = [
     (INNOCENT, "ACC", "erase", "infected", "every cell", ">=", -0.01),
     (INNOCENT, "FPR", DEFAULT, "", "every cell", "<=", 0.005),
     (INNOCENT, "others accused", DEFAULT, "", "every cell", "<=", 0),
+    (POISONED, "training seconds", "robust", "ceiling", "mean", "<=", 0),
     (POISONED, "PGD-20", DEFAULT, FILTER, "mean", ">", 0),
     (POISONED, "AutoAttack", DEFAULT, FILTER, "mean", ">", 0),
 ]

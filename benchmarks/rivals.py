@@ -142,8 +142,11 @@ def anp(model: ResNet, given: Given) -> ResNet:
     Every channel gets a mask in [0, 1], learned against the worst relative perturbation of its batch norm's scale and
     shift; the channels with the lowest masks are pruned, as many as the accuracy on the given images allows.
     """
-    repaired = copy.deepcopy(model).requires_grad_(False).eval()
+    repaired = copy.deepcopy(model).requires_grad_(False).train()  # batch statistics absorb what shrinks a whole layer
     norms = [module.norm for module in repaired.modules() if isinstance(module, ConvNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # the running statistics stay
     original = [(norm.weight.detach().clone(), norm.bias.detach().clone()) for norm in norms]
     masks = [torch.ones_like(norm.weight).requires_grad_(True) for norm in norms]
     optimiser = torch.optim.SGD(masks, given.learning_rate, momentum=0.9)
@@ -171,6 +174,9 @@ def anp(model: ResNet, given: Given) -> ResNet:
         with torch.no_grad():
             for mask in masks:
                 mask.clamp_(0, 1)
+    repaired.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     least = accuracy(repaired, given) - ANP_DROP
     for threshold in np.arange(0.05, 1, 0.05):
         before = [(norm.weight.detach().clone(), norm.bias.detach().clone()) for norm in norms]

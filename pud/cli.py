@@ -75,6 +75,9 @@ def folder(flag: str, text: str, name: str | None = None, *, required: bool = Tr
 seed_option = click.option("--seed", default=0, show_default=True, help="Seed of every random choice.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 metrics_option = click.option("--metrics", type=FOLDER, default=None, help="JSON file for the step's metrics.")
+tracking_option = click.option(
+    "--tracking-uri", default="sqlite:///mlflow.db", show_default=True, help="MLflow server."
+)
 data_options = (
     click.option("--data-uri", default="file:data", show_default=True, help="The clean data set."),
     click.option("--data-digest", default="", help="Digest it must have, the md5 in data.dvc; empty: any."),
@@ -209,7 +212,7 @@ def evaluate_command(metrics: Path | None, **options: Any) -> None:
 @click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder for the runs' records.")
 @click.option("--name", default=None, help="Name of the run; an unfinished run of this name is continued.")
 @click.option("--trigger", default=PoisonConfig.trigger, show_default=True, help="An attack: see pud/attacks.")
-@click.option("--tracking-uri", default="sqlite:///mlflow.db", show_default=True, help="MLflow server.")
+@tracking_option
 @click.option("--experiment", default="pud", show_default=True, help="MLflow experiment.")
 @click.option("--no-tracking", is_flag=True, help="Record nothing in MLflow.")
 @click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Any pipeline parameter.")
@@ -220,6 +223,39 @@ def run_command(**options: Any) -> None:
     from pud.local_run import run
 
     run(**options)
+
+
+@app.command("verify")
+@folder("--model", "Model whose chain of digests is recomputed.")
+@folder("--dataset", "Data set that it was trained on.", required=False)
+@folder("--parent", "Model that its round began with.", required=False)
+@folder("--infected", "First model of the chain.", required=False)
+@folder("--detection", "Detection that its round acted on.", required=False)
+def verify_command(**options: Any) -> None:
+    """Check that a model was made from what it says: exit code 1 if a digest differs."""
+    from pud.provenance import verify
+
+    links = verify(**options)
+    click.echo("\n".join(map(str, links)))
+    sys.exit(any(link.holds is False for link in links))
+
+
+@app.command("sync")
+@click.argument("folder", type=FOLDER, default=Path("runs/latest"))
+@tracking_option
+def sync_command(folder: Path, tracking_uri: str) -> None:
+    """Send to MLflow what a run could not record while it was lost."""
+    from pud.tracking import sync
+
+    click.echo("\n".join(sync(folder, tracking_uri)))
+
+
+@app.command("bootstrap")
+def bootstrap_command() -> None:
+    """Make the buckets in the object store that the environment names (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, ...)."""
+    from pud.storage import S3, bootstrap, bucket_names
+
+    click.echo("\n".join(bootstrap(S3.from_environment(), bucket_names())))
 
 
 @app.command("report")

@@ -18,18 +18,20 @@ from pud.errors import InputError
 from pud.files import read_array, read_json, sha256, write_json
 
 FORMAT = "pud-dataset/1"
+FILES = ("images.npy", "labels.npy")
 MINIMUM_IMAGES = 2
 
 
 @dataclass(frozen=True)
 class Split:
-    """images: uint8 (n, c, h, w); labels: int64 (n,), each below len(classes)."""
+    """images: uint8 (n, c, h, w); labels: int64 (n,), each below len(classes); digests: sha256 of their files."""
 
     images: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
     name: str
     digest: str
+    labels_digest: str = ""
 
 
 def write_split(
@@ -46,7 +48,7 @@ def write_split(
             "name": name,
             "classes": list(classes),
             "source": source,
-            "sha256": {file: sha256(folder / file) for file in ("images.npy", "labels.npy")},
+            "sha256": {file: sha256(folder / file) for file in FILES},
         },
     )
 
@@ -70,7 +72,7 @@ def open_split(folder: Path) -> Split:
             f"{folder / 'labels.npy'} holds labels {labels.min()}..{labels.max()}, outside the {len(classes)} classes "
             "of dataset.json: correct the labels or the class names"
         )
-    return Split(images, labels, classes, info["name"], info["sha256"]["images.npy"])
+    return Split(images, labels, classes, info["name"], *(info["sha256"][file] for file in FILES))
 
 
 def folder_digest(folder: Path) -> str:

@@ -19,8 +19,7 @@ import yaml
 from pud.errors import InputError
 from pud.files import write_json
 from pud.progress import MARK
-from pud.report import load_report, table
-from pud.steps.evaluate import UNTRACKED
+from pud.report import UNTRACKED, load_report, table
 
 TAIL_SECONDS = 0.5
 GRACE_SECONDS = 10
@@ -87,7 +86,8 @@ def dvc_digest(root: Path, data_uri: str) -> str:
     if not pointer.is_file():
         return ""
     versioned = yaml.safe_load(pointer.read_text())["outs"][0]
-    return str(versioned["md5"]) if _absolute(data_uri) == f"file:{root / versioned['path']}" else ""
+    known = data_uri.startswith("dvc:") or _absolute(data_uri) == f"file:{root / versioned['path']}"
+    return str(versioned["md5"]) if known else ""
 
 
 def source_digest(root: Path) -> str:
@@ -134,7 +134,8 @@ def _close(tracking: dict[str, Any], status: str) -> None:
 
 def _absolute(data_uri: str) -> str:
     scheme, separator, path = data_uri.partition(":")
-    return f"file:{Path(path).resolve()}" if scheme == "file" and separator else data_uri
+    local = separator and (scheme == "file" or (scheme == "dvc" and not path.startswith("s3://")))
+    return f"{scheme}:{Path(path).resolve()}" if local else data_uri
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -225,7 +226,7 @@ def _finish(folder: Path, started: float, tracking: dict[str, Any]) -> dict[str,
         return report
     if (source / UNTRACKED).is_file():
         shutil.copy(source / UNTRACKED, folder / UNTRACKED)
-        click.echo(f"MLflow was lost on the way: {folder / UNTRACKED} says what it lacks", err=True)
+        click.echo(f"MLflow was lost on the way: pud sync {folder} sends what it lacks", err=True)
     else:
         click.echo("MLflow: make mlflow, then open http://127.0.0.1:5000")
     return report

@@ -35,18 +35,18 @@ class PurifyConfig:
     """
 
     keep: tuple[float, ...] = (0.2, 1.0)
-    epochs: tuple[int, ...] = (2, 5)
+    epochs: tuple[int, ...] = (2, 6)
     adversarial_epochs: tuple[int, ...] = (100,)
-    learning_rate: tuple[float, ...] = (0.05, 0.1)
+    learning_rate: tuple[float, ...] = (0.05, 0.15)
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 128
     epsilon: tuple[float, ...] = (8 / 255,)
     steps: int = 3
     step_size: float = 0.4
-    adversarial_fraction: tuple[float, ...] = (1.0,)
+    adversarial_fraction: tuple[float, ...] = (0.6, 0.95)
     relabel: bool = True
-    stamp_rate: float = 0.3
+    stamp_rate: float = 0.1
     unlearn_fraction: float = 0.125
     unlearn_weight: float = 0.1
     consistency_weight: float = 0.05
@@ -58,7 +58,13 @@ PRESETS: dict[str, PurifyConfig] = {
     # adversarial robustness above all
     "robust": PurifyConfig(),
     # clean accuracy above all: what follows the first round is attacked a little
-    "erase": PurifyConfig(epochs=(2, 3), adversarial_fraction=(0.6, 0.1), epsilon=(8 / 255, 4 / 255)),
+    "erase": PurifyConfig(
+        epochs=(2, 3),
+        learning_rate=(0.05, 0.1),
+        adversarial_fraction=(0.6, 0.1),
+        epsilon=(8 / 255, 4 / 255),
+        stamp_rate=0.3,
+    ),
     # the schedule of the paper's reference, without its oracles
     "paper": PurifyConfig(
         keep=(0.05, 0.2, 0.4, 0.7, 0.8),
@@ -68,6 +74,7 @@ PRESETS: dict[str, PurifyConfig] = {
         epsilon=(6 / 255, 6 / 255, 6 / 255, 6 / 255, 4 / 255),
         steps=7,
         step_size=0.2,
+        adversarial_fraction=(1.0,),
         relabel=False,
         stamp_rate=0.0,
         unlearn_weight=0.003,
@@ -80,6 +87,7 @@ PRESETS: dict[str, PurifyConfig] = {
         epsilon=(6 / 255,),
         steps=7,
         step_size=0.2,
+        adversarial_fraction=(1.0,),
         relabel=False,
         stamp_rate=0.0,
         unlearn_weight=0.0,

@@ -10,6 +10,7 @@ from pud.files import read_json, write_json
 FORMAT = "pud-report/1"
 SCALARS = ("clean_accuracy", "attack_success_rate", "recovery_accuracy")
 INFECTED, ROUND, PURIFIED = "infected", "round", "purified"
+UNTRACKED = "untracked.json"  # beside a report: what MLflow was lost for
 
 
 def load_report(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """MLflow: one parent run for a pipeline run, a child for each round, found by tags. The only importer of mlflow."""
 
+import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from mlflow.exceptions import MlflowException
 
 from pud.errors import InputError
 from pud.plots import plot_drift, plot_rounds, plot_suspicion
-from pud.report import INFECTED, PURIFIED, ROUND, SCALARS
+from pud.report import INFECTED, PURIFIED, ROUND, SCALARS, UNTRACKED, load_report
 from pud.steps.artifacts import load_detection
 
 RUN_KEY, ROUND_TAG, PARENT_TAG = "pud.run_key", "pud.round", "mlflow.parentRunId"
+PLATFORM_RUN = "MLFLOW_RUN_ID"  # set by Kubeflow's MLflow plugin
 LOST = (MlflowException, OSError)
 
 
@@ -39,6 +41,8 @@ class Tracking:
 
 def _client(tracking: Tracking) -> tuple[MlflowClient, str]:
     client = MlflowClient(tracking_uri=tracking.uri)
+    if given := os.environ.get(PLATFORM_RUN):
+        return client, client.get_run(given).info.experiment_id
     found = client.get_experiment_by_name(tracking.experiment)
     return client, found.experiment_id if found else client.create_experiment(tracking.experiment)
 
@@ -63,7 +67,15 @@ def _find_or_create(client: MlflowClient, experiment_id: str, name: str, tags: d
 
 
 def parent_run(client: MlflowClient, experiment_id: str, run_key: str) -> Run:
-    """Return the run of the whole pipeline run, reopened if it had ended."""
+    """Return the run of the whole pipeline run, reopened if it had ended.
+
+    Kubeflow's MLflow plugin opens a run for the pipeline run and one below it for each task, whose id it gives to the
+    task: then the plugin's is the run, and it alone opens and closes it.
+    """
+    if given := os.environ.get(PLATFORM_RUN):
+        run = client.get_run(client.get_run(given).data.tags.get(PARENT_TAG, given))
+        client.log_batch(run.info.run_id, tags=[RunTag(RUN_KEY, run_key), RunTag(ROUND_TAG, "all")])
+        return run
     run = _find_or_create(client, experiment_id, run_key, {RUN_KEY: run_key, ROUND_TAG: "all"})
     if run.info.status != "RUNNING":
         client.update_run(run.info.run_id, "RUNNING")
@@ -87,7 +99,7 @@ def log_stage(
     stage: str,
     *,
     step: int,
-    model: Path,
+    model: Path | None,
     detection: Path | None,
     parameters: dict[str, Any],
 ) -> None:
@@ -125,8 +137,41 @@ def log_stage(
             client.log_artifacts(parent, scratch, "plots")
         if detection:
             client.log_artifacts(parent, str(detection), "detection")
-        client.log_artifacts(parent, str(model), "model")
+        if model:
+            client.log_artifacts(parent, str(model), "model")
         client.log_dict(parent, report, "report.json")
+
+
+def sync(folder: Path, uri: str) -> list[str]:
+    """Record what a run could not when MLflow was lost, from its ``report.json`` and ``untracked.json``.
+
+    Safe to run again. Artifacts that are no longer where the run left them are passed over. Returns a sentence for
+    each stage; ``untracked.json`` is removed when all are recorded.
+
+    Raises:
+        InputError: MLflow cannot be reached, or is lost again; what is recorded by then stays.
+    """
+    report, path = load_report(folder), folder / UNTRACKED
+    if not path.is_file():
+        return ["nothing is missing in MLflow"]
+    lost, said = json.loads(path.read_text()), []
+    for one in lost:
+        tracking = Tracking(uri, one["experiment"], one["run_key"])
+        check(tracking)
+        until = {**report, "rounds": report["rounds"][: max(one["step"], 0)]}
+        files = {
+            key: Path(one[key]) if one[key] and Path(one[key]).is_dir() else None for key in ("model", "detection")
+        }
+        try:
+            log_stage(tracking, until, one["stage"], step=one["step"], parameters=one["parameters"], **files)
+            if one["stage"] == PURIFIED:
+                close(tracking, "FINISHED")
+        except LOST as error:
+            raise InputError(f"MLflow at {uri} was lost again at stage {one['stage']}: sync once it is back") from error
+        gone = [key for key, file in files.items() if one[key] and not file]
+        said.append(f"{one['stage']} {one['step']} recorded" + (f", without its {' and '.join(gone)}" if gone else ""))
+    path.unlink()
+    return said
 
 
 def close(tracking: Tracking, status: str) -> None:
@@ -134,6 +179,8 @@ def close(tracking: Tracking, status: str) -> None:
     client, experiment_id = _client(tracking)
     still_open = f"tags.`{RUN_KEY}` = '{tracking.run_key}' and attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment_id], still_open):
+        if PLATFORM_RUN in os.environ and run.data.tags.get(ROUND_TAG) == "all":
+            continue  # the platform's own
         client.set_terminated(run.info.run_id, status)
 
 

@@ -115,9 +115,16 @@ def test_only_tracking_imports_mlflow() -> None:
     assert importers_of("mlflow") == {"pud/tracking.py"}
 
 
-@pytest.mark.parametrize("name", ["minio", "kubernetes", "dvc"])
-def test_nothing_imports_the_rest_of_the_platform(name: str) -> None:
-    assert importers_of(name) == set()
+def test_only_storage_and_the_pre_flight_check_speak_to_the_object_store() -> None:
+    assert importers_of("minio") <= {"pud/storage.py", "pud/cluster/doctor.py"}
+
+
+def test_only_the_cluster_package_speaks_to_kubernetes() -> None:
+    assert importers_of("kubernetes") <= {path.relative_to(ROOT).as_posix() for path in ROOT.glob("pud/cluster/*.py")}
+
+
+def test_nothing_imports_dvc() -> None:
+    assert importers_of("dvc") == set()
 
 
 def test_nothing_that_could_run_a_stranger_s_code_is_imported() -> None:
@@ -144,7 +151,7 @@ def test_nothing_but_the_attacks_knows_an_attack_by_name(path: Path) -> None:
 
 def test_the_readme_names_every_file_of_the_tree() -> None:
     tree = (ROOT / "README.md").read_text().split("## The tree")[1].split("```")[1]
-    folders = ("pud", "pud/attacks", "pud/steps", "components", "pipelines", "benchmarks", "tests")
+    folders = ("pud", "pud/attacks", "pud/steps", "pud/cluster", "components", "pipelines", "benchmarks", "tests")
     files = [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     listed: dict[str, set[str]] = {}
     current = ""

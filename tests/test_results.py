@@ -22,6 +22,7 @@ def entry(clean: float, success: float, recovery: float, pgd: float, **more: Any
         "recovery_accuracy_n": 9_000,
         "robust_accuracy": [{"attack": "PGD", "epsilon": 8 / 255, "steps": 20, "n": 1_000, "seed": 0, "value": pgd}],
         "seconds": 60.0,
+        "training_seconds": 60.0,
         **more,
     }
 

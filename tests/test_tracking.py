@@ -1,5 +1,6 @@
 """Tracking against a real MLflow server: runs are found again, closed, and a lost server is one sentence."""
 
+import json
 import os
 import signal
 import socket
@@ -8,11 +9,26 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from pud.errors import InputError
-from pud.tracking import PARENT_TAG, ROUND_TAG, RUN_KEY, Tracking, _client, _find_or_create, check, close, parent_run
+from pud.files import write_json
+from pud.report import SCALARS
+from pud.tracking import (
+    PARENT_TAG,
+    ROUND_TAG,
+    RUN_KEY,
+    Tracking,
+    _client,
+    _find_or_create,
+    check,
+    close,
+    parent_run,
+    sync,
+)
 
 START_SECONDS, LOST_SECONDS = 120, 30
 
@@ -94,6 +110,64 @@ def test_a_continued_run_is_open_again(server: tuple[str, subprocess.Popen[bytes
     close(tracking, "FAILED")
     assert parent_run(client, experiment, "a run").info.run_id == parent
     assert client.get_run(parent).info.status == "RUNNING"
+
+
+def test_the_run_that_kubeflow_s_plugin_opened_is_the_parent_and_stays_the_plugin_s(
+    server: tuple[str, subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, experiment = _client(Tracking(server[0], "plugin"))
+    whole = client.create_run(experiment).info.run_id
+    task = client.create_run(experiment, tags={PARENT_TAG: whole}).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", task)
+    tracking = Tracking(server[0], "another experiment", "a run")
+    client, found = _client(tracking)
+    assert found == experiment
+    assert parent_run(client, found, "a run").info.run_id == whole
+    child = _find_or_create(client, found, "round 1", {RUN_KEY: "a run", ROUND_TAG: "1", PARENT_TAG: whole})
+    close(tracking, "FINISHED")
+    status = {run.info.run_id: run.info.status for run in client.search_runs([experiment])}
+    assert status == {whole: "RUNNING", task: "RUNNING", child.info.run_id: "FINISHED"}
+
+
+def test_what_mlflow_missed_is_sent_once_it_is_back(
+    server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    drift = {"share_to_target": 0.1, "similarity_to_triggered": 0.5, "similarity_to_clean": 0.6, "n": 10}
+    record = {"attack": "PGD", "epsilon": 0.03, "steps": 20, "restarts": 1, "n": 10, "seed": 0, "value": 0.8}
+    result = dict.fromkeys(SCALARS, 0.9) | {"robust_accuracy": [record], "drift": drift, "seconds": 1.0}
+    about = {"name": "sample", "digest": "0" * 32, "uri": "file:data"}
+    report = {"infected": result, "rounds": [result, result], "purified": result, "git_commit": "", "dataset": about}
+    write_json(tmp_path / "report.json", {"format": "pud-report/1", **report})
+    known = {"reason": "lost", "parameters": {"seed": 0}, "model": str(tmp_path / "gone"), "detection": None}
+    stages = [("infected", 0), ("round", 1), ("round", 2), ("purified", 3)]
+    lost = [known | {"stage": stage, "step": step, "experiment": "sync", "run_key": "a"} for stage, step in stages]
+    (tmp_path / "untracked.json").write_text(json.dumps(lost))
+    with pytest.raises(InputError, match="cannot be reached"):
+        sync(tmp_path, "http://127.0.0.1:9")
+    assert (tmp_path / "untracked.json").exists()
+    assert sync(tmp_path, server[0])[-1] == "purified 3 recorded, without its model"
+    client, experiment = _client(Tracking(server[0], "sync"))
+    runs = {run.data.tags[ROUND_TAG]: run for run in client.search_runs([experiment])}
+    assert sorted(runs) == ["1", "2", "all"]
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert sync(tmp_path, server[0]) == ["nothing is missing in MLflow"]
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(server: tuple[str, subprocess.Popen[bytes]]) -> None:
+    client, experiment = _client(Tracking(server[0], "together"))
+
+    def whole(key: str) -> str:
+        parent = parent_run(client, experiment, key).info.run_id
+        for number in "12":
+            tags = {RUN_KEY: key, ROUND_TAG: number, PARENT_TAG: parent}
+            _find_or_create(client, experiment, f"round {number}", tags)
+        close(Tracking(server[0], "together", key), "FINISHED")
+        return parent
+
+    with ThreadPoolExecutor(2) as pool:
+        parents = list(pool.map(whole, ("one", "other")))
+    for parent in parents:
+        assert len(client.search_runs([experiment], f"tags.`{PARENT_TAG}` = '{parent}'")) == 2
 
 
 def test_a_lost_server_is_one_sentence_soon(server: tuple[str, subprocess.Popen[bytes]]) -> None:

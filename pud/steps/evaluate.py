@@ -15,7 +15,7 @@ from pud.drift import adversarial_drift
 from pud.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
 from pud.models import logits
 from pud.progress import say
-from pud.report import INFECTED, PURIFIED, ROUND, load_report, save_report
+from pud.report import INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, save_report
 from pud.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
 from pud.steps.artifacts import load_detection, timed_folder, timing
 from pud.steps.probe import matching
@@ -23,8 +23,6 @@ from pud.steps.truth import load_truth
 
 if TYPE_CHECKING:
     from pud.tracking import Tracking
-
-UNTRACKED = "untracked.json"
 
 
 def evaluate_step(
@@ -137,6 +135,9 @@ def _track(
             log_stage(tracking, content, stage, step=step, model=model, detection=detection, parameters=parameters)
         except LOST as error:
             say(f"MLflow at {tracking.uri} was lost at stage {stage}: the run goes on, its report keeps the record")
-            lost.append({"stage": stage, "step": step, "reason": str(error)[:500]})
+            files = {"model": str(model.resolve()), "detection": str(detection.resolve()) if detection else None}
+            where = {"experiment": tracking.experiment, "run_key": tracking.run_key}
+            about = {"stage": stage, "step": step, "reason": str(error)[:500], "parameters": parameters}
+            lost.append(about | files | where)
     if lost:
         (folder / UNTRACKED).write_text(json.dumps(lost, indent=2) + "\n")

@@ -11,12 +11,19 @@ from pud.steps.artifacts import timed_folder
 from pud.steps.truth import save_truth
 
 
-def local_folder(data_uri: str) -> Path:
-    """Return the folder that a data URI names."""
-    scheme, _, path = data_uri.partition(":")
-    if scheme != "file" or not path:
-        raise InputError(f"data URI {data_uri!r} is not supported: give file:<folder>, such as file:data")
-    return Path(path)
+def data_folder(data_uri: str, data_digest: str) -> Path:
+    """Return the folder of the data set at a URI: ``file:FOLDER``, or ``dvc:`` and DVC storage, fetched by digest."""
+    scheme, _, place = data_uri.partition(":")
+    if scheme == "dvc" and place:
+        from pud.storage import cache_folder, materialise  # minio is for those who need it
+
+        return materialise(data_uri, data_digest, cache_folder())
+    if scheme != "file" or not place:
+        raise InputError(
+            f"data URI {data_uri!r} is not supported: give file:FOLDER such as file:data, dvc:s3://BUCKET/PREFIX, or "
+            "dvc:CACHE such as dvc:.dvc/cache"
+        )
+    return Path(place)
 
 
 def poison_step(
@@ -39,7 +46,7 @@ def poison_step(
     """
     prepare_process()
     where = resolve_device(device)
-    source = local_folder(data_uri)
+    source = data_folder(data_uri, data_digest)
     digest = folder_digest(source)
     if data_digest and digest != data_digest:
         raise InputError(

@@ -12,6 +12,7 @@ from pud.device import prepare_process, random_stream, resolve_device
 from pud.files import read_array, sha256, write_json
 from pud.models import ResNet
 from pud.progress import say
+from pud.provenance import MASKS, made_from
 from pud.purification import PurifyConfig, State, least_suspicious, of_round, purify
 from pud.steps.artifacts import STATE_FORMAT, load_detection, rounds_done, timed_folder
 from pud.steps.probe import matching
@@ -80,9 +81,9 @@ def purify_step(
             say(f"purify: nothing left to do in round {round_index + 1}, the model stays as it is")
             state.rounds_done += 1
         training = {**dataclasses.asdict(config), "seed": seed, "rounds_done": state.rounds_done}
-        digests = {"training_images": split.digest, "model": sha256(model / "model.safetensors")}
-        save_model(folder, state.student, dataclasses.replace(card, training=training, made_from=digests))
         save_state(folder, state)
+        digests = made_from(model, dataset, detection) | {file: sha256(folder / file) for file in MASKS}
+        save_model(folder, state.student, dataclasses.replace(card, training=training, made_from=digests))
     return {
         "clean_images": int((state.clean & ~relabelled).sum()),
         "relabelled_images": int(relabelled.sum()),

@@ -27,7 +27,7 @@ def train_step(dataset: Path, config: TrainConfig, *, seed: int, device: str = "
         mean=sample.mean((0, 2, 3)).tolist(),
         std=sample.std((0, 2, 3)).clamp(min=1e-3).tolist(),
         training={**dataclasses.asdict(config), "seed": seed},
-        made_from={"training_images": split.digest},
+        made_from={"training_images": split.digest, "training_labels": split.labels_digest},
     )
     with timed_folder(model, "train") as folder:
         network = card.build(seed).to(where)

@@ -1,0 +1,90 @@
+"""Real servers that tests start and stop: an S3 object store with identities of its own."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pud.storage import S3
+
+START_SECONDS = 60
+ADMIN, READER = ("admin-key", "admin-secret"), ("reader-key", "reader-secret")
+ACTIONS = {ADMIN: ["Admin", "Read", "Write", "List", "Tagging"], READER: ["Read:pud-data", "List:pud-data"]}
+
+
+def free_port() -> int:
+    """Return a port below the ephemeral ones, with room for SeaweedFS's gRPC port 10,000 above it."""
+    for port in range(20_000 + hash(str(time.monotonic_ns())) % 9_000, 30_000):
+        with socket.socket() as one, socket.socket() as other:
+            if one.connect_ex(("127.0.0.1", port)) and other.connect_ex(("127.0.0.1", port + 10_000)):
+                return port
+    raise OSError("no free port")
+
+
+class ObjectStore:
+    """A SeaweedFS server with an admin and an identity that may only read ``pud-data``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "data").mkdir(parents=True)
+        identities = [
+            {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+            for (key, secret), actions in ACTIONS.items()
+        ]
+        (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+        self.ports = {name: free_port() for name in ("s3.port", "master.port", "volume.port", "filer.port")}
+        self.endpoint = f"http://127.0.0.1:{self.ports['s3.port']}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        weed = Path(sys.executable).with_name("weed")
+        address = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", *(f"-{name}={port}" for name, port in self.ports.items())]
+        small = ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
+        rest = [f"-dir={self.folder / 'data'}", "-filer", "-s3", f"-s3.config={self.folder / 's3.json'}"]
+        with (self.folder / "log").open("ab") as log:
+            command = [weed, "server", *address, *small, *rest]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.2)
+
+    def answers(self) -> bool:
+        """Tell whether the store lists buckets, so that its filer is there too."""
+        try:
+            self.as_admin().client().list_buckets()
+        except Exception:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Kill the server as a failing machine would."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def close(self) -> None:
+        """Stop the server and remove its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def as_admin(self) -> S3:
+        return S3(self.endpoint, *ADMIN)
+
+    def as_reader(self) -> S3:
+        return S3(self.endpoint, *READER)
+
+
+def environment_of(s3: S3) -> dict[str, str]:
+    """Return the variables by which a task or a tool finds an object store."""
+    return {
+        "AWS_ENDPOINT_URL_S3": s3.endpoint,
+        "AWS_ACCESS_KEY_ID": s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        "AWS_REGION": s3.region,
+    }
