@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA := data/train/dataset.json
 PORT ?= 5000
+DOCKER ?= docker
+VARIANT ?= cpu
+COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+IMAGE ?= pud:$(COMMIT)
 .DEFAULT_GOAL := help
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -30,7 +34,9 @@ test: $(READY) ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not containers"
+
+test-all: test image-test ## everything that test does, then the container image and the pipeline inside it
 
 figures: $(READY) $(DATA) ## the figures table of the README, BadNets and Blend
 	$(BIN)/pud run --trigger badnets --seed 0 --name figures-badnets
@@ -47,6 +53,27 @@ mlflow: $(READY) ## open the MLflow UI on the runs of this folder
 	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
 
 compile: $(READY) ## write pipelines/pud.yaml; ROUNDS=5 for another number of rounds
-	$(if $(ROUNDS),ROUNDS=$(ROUNDS)) $(BIN)/python -m pipelines.pud
+	$(if $(ROUNDS),ROUNDS=$(ROUNDS)) $(if $(DATA_CACHE_PVC),DATA_CACHE_PVC=$(DATA_CACHE_PVC)) $(BIN)/python -m pipelines.pud
 
-.PHONY: help setup demo test figures bench mlflow compile
+lock: $(READY) ## write image/cpu.lock and image/cuda.lock from pyproject.toml and constraints.txt
+	$(BIN)/python image/lock.py
+
+build/wheels/.$(VARIANT): image/$(VARIANT).lock | $(READY)
+	mkdir -p build/wheels
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheels --requirement image/$(VARIANT).lock "setuptools>=77"
+	touch $@
+
+image: build/wheels/.$(VARIANT) ## the container image pud:COMMIT (VARIANT=cuda, DOCKER=podman) and its bill of materials
+	DOCKER_BUILDKIT=1 $(DOCKER) build --network host --tag $(IMAGE) --build-arg VARIANT=$(VARIANT) \
+	  --build-arg COMMIT=$(COMMIT) --build-arg PIP_ARGS=--no-index .
+	$(DOCKER) run --rm --network none $(IMAGE) python3 -c "import importlib.metadata as m; \
+	  print(*(f'{d.name}=={d.version.partition(chr(43))[0]}' for d in m.distributions() if d.name != 'pud'), sep='\n')" \
+	  | sort > build/sbom.txt
+	$(BIN)/cyclonedx-py requirements --output-reproducible --output-file build/sbom.json build/sbom.txt
+
+image-test: $(READY) ## build the CPU image on this machine's own Docker daemon (started if need be) and test it
+	DOCKER="$(DOCKER)" bash image/daemon.sh
+	$(MAKE) image VARIANT=cpu
+	IMAGE="$(IMAGE)" DOCKER="$(DOCKER)" $(BIN)/pytest -m containers tests/test_image.py
+
+.PHONY: help setup lock image image-test test-all demo test figures bench mlflow compile

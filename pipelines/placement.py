@@ -1,5 +1,6 @@
 """Where a task runs in the cluster: node pool, requests, retries, timeout, shared memory, identity."""
 
+import os
 from typing import Any
 
 from kfp import kubernetes
@@ -15,6 +16,21 @@ SECRET_KEYS = {
     "MLFLOW_TRACKING_USERNAME": "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD": "MLFLOW_TRACKING_PASSWORD",
 }
+
+STORAGE_MAP, STORAGE_SECRET = "pud-storage", "pud-storage-credentials"
+STORAGE_MAP_KEYS = {"AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL_S3"}
+STORAGE_SECRET_KEYS = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+DATA_CACHE, DATA_CACHE_SIZE = "/var/cache/pud", "64Gi"  # pud.storage.MOUNTED_CACHE
+DATA_CACHE_PVC = os.environ.get("DATA_CACHE_PVC", "")  # make compile DATA_CACHE_PVC=NAME: shared by runs
+
+
+def with_data(task: PipelineTask) -> PipelineTask:
+    """Let a task fetch the data set from the object store, into a cache on a PVC or an empty directory."""
+    kubernetes.use_config_map_as_env(task, STORAGE_MAP, STORAGE_MAP_KEYS, optional=True)
+    kubernetes.use_secret_as_env(task, STORAGE_SECRET, STORAGE_SECRET_KEYS, optional=True)
+    if DATA_CACHE_PVC:
+        return kubernetes.mount_pvc(task, pvc_name=DATA_CACHE_PVC, mount_path=DATA_CACHE)
+    return kubernetes.empty_dir_mount(task, "data-cache", DATA_CACHE, size_limit=DATA_CACHE_SIZE)
 
 
 def on_cpu_pool(

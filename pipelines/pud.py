@@ -22,7 +22,7 @@ from components.finish import finish
 from components.poison import poison
 from components.purify import purify
 from components.train import train
-from pipelines.placement import on_cpu_pool, on_gpu_pool
+from pipelines.placement import on_cpu_pool, on_gpu_pool, with_data
 from pud import __version__
 from pud.config import as_parameters
 from pud.detection import DetectConfig
@@ -82,7 +82,7 @@ def defence(
         seed=seed,
         device=device,
     )
-    on_cpu_pool(poisoned, *cpu)
+    with_data(on_cpu_pool(poisoned, *cpu))
     dataset, ground_truth = poisoned.outputs["dataset"], poisoned.outputs["ground_truth"]
     trained = on_gpu_pool(train(dataset=dataset, settings=train_settings, seed=seed, device=device), *gpu)
     model = trained.outputs["model"]

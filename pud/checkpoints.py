@@ -15,6 +15,7 @@ from pud.files import read_json, sha256, write_json
 from pud.models import ResNet, make_model
 
 FORMAT = "pud-model/1"
+MAXIMUM_BYTES = 8 << 30  # of the weights: an untrusted file must not fill the memory
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,11 @@ def load_weights(path: Path, model: nn.Module) -> None:
     """Read parameters and buffers into ``model``.
 
     Raises:
-        InputError: the file is missing, corrupt, of another architecture, or holds numbers that are not finite.
+        InputError: the file is missing, too large, corrupt, of another architecture, or holds numbers that are not finite.
     """
     try:
+        if (size := path.stat().st_size) > MAXIMUM_BYTES:
+            raise InputError(f"{path} holds {size:,} bytes, more than any model here: do not use it")
         tensors = load_file(path)
         unusable = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if not unusable:

@@ -78,6 +78,12 @@ metrics_option = click.option("--metrics", type=FOLDER, default=None, help="JSON
 tracking_option = click.option(
     "--tracking-uri", default="sqlite:///mlflow.db", show_default=True, help="MLflow server."
 )
+pipeline_option = click.option(
+    "--pipeline", type=FOLDER, default=Path("pipelines/pud.yaml"), show_default=True, help="Compiled pipeline."
+)
+parameter_option = click.option(
+    "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Any pipeline parameter."
+)
 data_options = (
     click.option("--data-uri", default="file:data", show_default=True, help="The clean data set."),
     click.option("--data-digest", default="", help="Digest it must have, the md5 in data.dvc; empty: any."),
@@ -206,16 +212,14 @@ def evaluate_command(metrics: Path | None, **options: Any) -> None:
 @click.option(
     "--data-digest", default=None, help="Digest it must have  [default: the md5 in data.dvc for its own data]."
 )
-@click.option(
-    "--pipeline", type=FOLDER, default=Path("pipelines/pud.yaml"), show_default=True, help="Compiled pipeline."
-)
+@pipeline_option
 @click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder for the runs' records.")
 @click.option("--name", default=None, help="Name of the run; an unfinished run of this name is continued.")
 @click.option("--trigger", default=PoisonConfig.trigger, show_default=True, help="An attack: see pud/attacks.")
 @tracking_option
 @click.option("--experiment", default="pud", show_default=True, help="MLflow experiment.")
 @click.option("--no-tracking", is_flag=True, help="Record nothing in MLflow.")
-@click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Any pipeline parameter.")
+@parameter_option
 @seed_option
 @device_option
 def run_command(**options: Any) -> None:
@@ -223,6 +227,43 @@ def run_command(**options: Any) -> None:
     from pud.local_run import run
 
     run(**options)
+
+
+def cluster(function: Command) -> Command:
+    """Add the options that say where Kubeflow is, who asks, and with which pipeline and parameters."""
+    for option in reversed(
+        (
+            click.option("--endpoint", envvar="KFP_ENDPOINT", default="", show_envvar=True, help="URL of Kubeflow."),
+            click.option("--namespace", envvar="KFP_NAMESPACE", default="", show_envvar=True, help="Of the runs."),
+            click.option("--token", envvar="KFP_EXISTING_TOKEN", default="", help="Better by KFP_EXISTING_TOKEN."),
+            click.option("--ca-bundle", type=FOLDER, default=None, help="PEM file of the authorities to trust."),
+            pipeline_option,
+            parameter_option,
+            click.option("--parameters", "file", type=FOLDER, default=None, help="JSON file of pipeline parameters."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+@app.command("submit")
+@cluster
+@click.option("--experiment", default="pud", show_default=True, help="Kubeflow experiment.")
+@click.option("--name", "run_name", default=None, help="Name of the run.")
+@click.option("--wait", is_flag=True, help="Wait; exit code 1 if the run fails, is cancelled or is not done in time.")
+@click.option("--timeout", "timeout_seconds", default=86_400.0, show_default=True, help="Seconds to wait.")
+@click.option("--poll", "poll_seconds", default=15.0, show_default=True, help="Seconds between two looks.")
+@click.option("--insecure", is_flag=True, help="Accept any TLS certificate.")
+def submit_command(parameters: tuple[str, ...], file: Path | None, insecure: bool, **options: Any) -> None:
+    """Submit the compiled pipeline to a cluster."""
+    from pud.cluster.submit import RunFailed, read_parameters, submit
+
+    try:
+        run = submit(parameters=read_parameters(parameters, file), verify_tls=not insecure, **options)
+    except RunFailed as error:
+        click.echo(f"pud: {error}", err=True)
+        sys.exit(1)
+    click.echo(run)
 
 
 @app.command("verify")
@@ -256,6 +297,23 @@ def bootstrap_command() -> None:
     from pud.storage import S3, bootstrap, bucket_names
 
     click.echo("\n".join(bootstrap(S3.from_environment(), bucket_names())))
+
+
+@app.command("gc")
+@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs.")
+@click.option("--days", default=30.0, show_default=True, help="Cached task results older than this may go.")
+@click.option("--yes", is_flag=True, help="Remove what is listed; without it nothing is removed.")
+def gc_command(runs: Path, days: float, yes: bool) -> None:
+    """List what no run needs any more, and remove it with --yes."""
+    from pud.cleanup import find, remove
+
+    waste = find(runs, days)
+    for one in waste:
+        click.echo(f"{one.bytes / 1e6:10.1f} MB  {one.path}  ({one.reason})")
+    total = f"{sum(one.bytes for one in waste) / 1e6:.1f} MB in {len(waste)} places"
+    if yes:
+        remove(waste)
+    click.echo(f"removed {total}" if yes else f"{total} can go: --yes removes them")
 
 
 @app.command("report")

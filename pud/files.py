@@ -14,6 +14,9 @@ import numpy as np
 from pud.errors import InputError
 
 
+MAXIMUM_JSON_BYTES = 64 << 20  # an untrusted file must not fill the memory
+
+
 def sha256(path: Path) -> str:
     """Return the hex digest of a file."""
     if not path.is_file():
@@ -32,6 +35,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path, expected_format: str) -> dict[str, Any]:
     """Read a JSON object whose ``format`` is the expected one."""
     try:
+        if (size := Path(path).stat().st_size) > MAXIMUM_JSON_BYTES:
+            raise InputError(f"{path} holds {size:,} bytes, more than any {expected_format} file: do not use it")
         content = json.loads(Path(path).read_text())
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: the step that makes it has not finished, run it again") from error

@@ -34,17 +34,17 @@ class PurifyConfig:
     their loss. consistency_weight, ema_decay: of the mean teacher.
     """
 
-    keep: tuple[float, ...] = (0.2, 1.0)
+    keep: tuple[float, ...] = (0.2, 0.95)
     epochs: tuple[int, ...] = (2, 6)
     adversarial_epochs: tuple[int, ...] = (100,)
-    learning_rate: tuple[float, ...] = (0.05, 0.15)
+    learning_rate: tuple[float, ...] = (0.05, 0.1)
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 128
     epsilon: tuple[float, ...] = (8 / 255,)
     steps: int = 3
     step_size: float = 0.4
-    adversarial_fraction: tuple[float, ...] = (0.6, 0.95)
+    adversarial_fraction: tuple[float, ...] = (0.6, 1.0)
     relabel: bool = True
     stamp_rate: float = 0.1
     unlearn_fraction: float = 0.125
@@ -59,8 +59,8 @@ PRESETS: dict[str, PurifyConfig] = {
     "robust": PurifyConfig(),
     # clean accuracy above all: what follows the first round is attacked a little
     "erase": PurifyConfig(
+        keep=(0.2, 1.0),
         epochs=(2, 3),
-        learning_rate=(0.05, 0.1),
         adversarial_fraction=(0.6, 0.1),
         epsilon=(8 / 255, 4 / 255),
         stamp_rate=0.3,

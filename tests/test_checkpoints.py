@@ -174,3 +174,10 @@ def test_weights_that_lack_or_add_names_are_refused(names: list[str], tmp_path: 
 def test_the_card_says_all_that_building_needs() -> None:
     assert {field.name for field in dataclasses.fields(ModelCard)} >= {"architecture", "input_shape", "classes"}
     assert CARD.build(1).head.out_features == 10
+
+
+def test_weights_that_would_fill_the_memory_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = saved(tmp_path / "model")
+    monkeypatch.setattr("pud.checkpoints.MAXIMUM_BYTES", 1000)
+    with pytest.raises(InputError, match="more than any model here"):
+        load_model(folder, CPU)

@@ -103,3 +103,10 @@ def test_an_array_of_another_type_or_rank_is_refused(dtype: type, dimensions: in
     np.save(tmp_path / "file.npy", np.zeros((2, 3)))
     with pytest.raises(InputError, match="dimensions is needed"):
         read_array(tmp_path / "file.npy", dtype, dimensions)
+
+
+def test_json_that_would_fill_the_memory_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.json").write_text('{"format": "x"}')
+    monkeypatch.setattr("pud.files.MAXIMUM_JSON_BYTES", 10)
+    with pytest.raises(InputError, match="15 bytes"):
+        read_json(tmp_path / "a.json", "x")

@@ -1,0 +1,1 @@
+"""The cluster: submitting, pre-flight. The only importers of kubernetes."""

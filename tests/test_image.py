@@ -1,0 +1,169 @@
+"""The container image on a real Docker daemon: what it holds, what it does not, and the whole pipeline inside it.
+
+`make image-test` builds it and names it in IMAGE; without it these tests are not run.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import Distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.pud import COMPILED, ROUNDS
+from pud.local_run import without_retries
+from pud.report import load_report
+
+ROOT = Path(__file__).parent.parent
+IMAGE, DOCKER = os.environ.get("IMAGE", ""), os.environ.get("DOCKER", "docker")
+MAXIMUM_BYTES = 3_000_000_000
+SMALL: dict[str, Any] = {
+    "train_size": 600,
+    "data_digest": "",
+    "train_settings": {"epochs": 2},
+    "probe_settings": {"noise_draws": 1, "mix_draws": 1, "steps": 1},
+    "purify_settings": {"epochs": [1], "steps": 1},
+    "evaluate_settings": {"pgd_images": 50, "pgd_steps": 3, "autoattack_images": 2},
+    "tracking": {"off": True},
+}
+CHILD = """
+import json, sys
+import docker
+from kfp import components, local
+job = json.loads(sys.argv[1])
+mount = docker.types.Mount("/data", job["data"], type="bind", read_only=True)
+local.init(local.DockerRunner(network_mode="host", mounts=[mount]), pipeline_root=job["root"], raise_on_error=True)
+components.load_component_from_file(job["pipeline"])(**job["arguments"])
+"""
+
+pytestmark = pytest.mark.containers
+
+
+def docker(*arguments: str) -> str:
+    done = subprocess.run([DOCKER, *arguments], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def inside(*command: str) -> str:
+    return docker("run", "--rm", "--network", "host", IMAGE, *command)
+
+
+@pytest.fixture(scope="module")
+def files() -> list[str]:
+    """Every regular file of the image."""
+    return docker("run", "--rm", "--user", "0", "--network", "host", IMAGE, "find", "/", "-xdev", "-type", "f").split()
+
+
+def locked(variant: str) -> dict[str, str]:
+    lines = (ROOT / "image" / f"{variant}.lock").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if not line.startswith("#"))
+    return {normal(name): version for name, version in pairs}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_image_is_small_and_names_its_commit() -> None:
+    (about,) = json.loads(docker("image", "inspect", IMAGE))
+    assert about["Size"] < MAXIMUM_BYTES
+    assert about["Config"]["Labels"]["org.opencontainers.image.revision"] == IMAGE.rpartition(":")[2]
+
+
+def test_it_runs_as_user_1000_and_can_write_only_its_own() -> None:
+    assert inside("id", "-u").strip() == "1000"
+    writable = inside(
+        "sh", "-c", "find /opt/pud -writable -not -type l | head -1; test -w /var/cache/pud && echo cache"
+    )
+    assert writable.split() == ["cache"]
+
+
+def test_every_component_and_the_command_can_be_imported() -> None:
+    names = [f"components.{path.stem}" for path in (ROOT / "components").glob("[a-z]*.py")]
+    inside("python3", "-c", "import " + ", ".join([*names, "mlflow", "psycopg2", "boto3"]))
+    assert "purify" in inside("pud", "--help")
+
+
+def test_it_holds_what_the_lock_file_says_and_the_bill_of_materials_too() -> None:
+    script = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    held = {
+        normal(name): version.partition("+")[0] for name, version in json.loads(inside("python3", "-c", script)).items()
+    }
+    held.pop("pud")
+    for tool in ("pip", "setuptools"):
+        if tool not in locked("cpu"):
+            held.pop(tool, None)
+    assert held == locked("cpu")
+    bill = json.loads((ROOT / "build" / "sbom.json").read_text())
+    assert {normal(part["name"]): part["version"] for part in bill["components"]} == locked("cpu")
+
+
+def test_no_compiler_cache_or_wheel_of_the_build_is_left(files: list[str]) -> None:
+    left = [name for name in files if re.search(r"/(gcc|cc|g\+\+|make)$|/\.cache/|^/src/|^/wheels/|__pycache__", name)]
+    left = [name for name in left if name.startswith(("/opt", "/home", "/src", "/wheels", "/root", "/usr/bin"))]
+    assert left == []
+
+
+def test_no_secret_and_no_data_are_in_it(files: list[str]) -> None:
+    ours = [name for name in files if name.startswith(("/opt/pud/app", "/home", "/src", "/var/cache/pud"))]
+    assert {Path(name).suffix for name in ours if not Path(name).name.startswith(".bash")} <= {".py", ""}
+    suspicious = re.compile(
+        r"\.(env|pem|key|npz|npy|safetensors|db)$|/(\.netrc|pip\.conf|credentials|id_rsa)$|fashion-mnist"
+    )
+    found = [name for name in files if suspicious.search(name) and not name.startswith(("/etc/ssl", "/usr/share"))]
+    libraries = re.compile(r"site-packages/(certifi|botocore|grpc|mlflow|sklearn|matplotlib|torch|pip|kfp|scipy|art)/")
+    assert [name for name in found if not libraries.search(name)] == []
+    history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", IMAGE)
+    assert not re.search(r"(?i)(password|secret|token)=", history)
+
+
+def test_the_cuda_lock_resolves_and_differs_by_the_gpu_s_libraries_only() -> None:
+    cpu, cuda = locked("cpu"), locked("cuda")
+    assert cpu.items() <= cuda.items()
+    assert any(name.startswith("nvidia-") for name in cuda.keys() - cpu.keys())
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps"]
+    public = {**os.environ, "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+    done = subprocess.run(
+        [*command, "-r", str(ROOT / "image/cuda.lock")], env=public, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_whole_pipeline_runs_in_it_every_component_in_its_own_container(
+    sample_folder: Path, tmp_path: Path
+) -> None:
+    root, data, pipeline = tmp_path / "kfp", tmp_path / "data", tmp_path / "pud.yaml"
+    shutil.copytree(sample_folder, data)
+    root.mkdir()
+    tmp_path.chmod(0o755)
+    root.chmod(0o777)  # the containers are user 1000
+    pipeline.write_text(without_retries(COMPILED.read_text()))
+    job = {
+        "root": str(root),
+        "pipeline": str(pipeline),
+        "data": str(data),
+        "arguments": {**SMALL, "image": IMAGE, "data_uri": "file:/data"},
+    }
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, json.dumps(job)], env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    last = max(root.rglob("report.json"), key=lambda path: path.stat().st_mtime)
+    report = load_report(last.parent)
+    assert len(report["rounds"]) == ROUNDS
+    assert last.stat().st_uid == 1000
+
+
+def test_the_lock_files_are_those_of_the_constraints() -> None:
+    pinned = [line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    known = {normal(name): version for name, version in pinned}
+    differing = {name for name, version in locked("cpu").items() if known.get(name, version) != version}
+    assert differing == set()
+    assert Distribution.from_name("torch").version.partition("+")[0] == locked("cpu")["torch"]
