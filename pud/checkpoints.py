@@ -44,7 +44,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
     """Read parameters and buffers into ``model``.
 
     Raises:
-        InputError: the file is missing, too large, corrupt, of another architecture, or holds numbers that are not finite.
+        InputError: the file is missing, too large, corrupt, of another architecture, or its numbers are not finite.
     """
     try:
         if (size := path.stat().st_size) > MAXIMUM_BYTES:

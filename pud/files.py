@@ -13,7 +13,6 @@ import numpy as np
 
 from pud.errors import InputError
 
-
 MAXIMUM_JSON_BYTES = 64 << 20  # an untrusted file must not fill the memory
 
 

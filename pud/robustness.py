@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,7 @@ def robust_accuracy(
     model: nn.Module, images: Tensor, labels: Tensor, config: EvaluateConfig, *, seed: int
 ) -> dict[str, object]:
     """Return the record of PGD (foolbox's LinfPGD, random start) on images (n, c, h, w) in [0, 1] and labels (n,)."""
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # foolbox imports GitPython, which else wants a git
     import foolbox
 
     if not len(images):

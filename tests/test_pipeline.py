@@ -222,7 +222,8 @@ def test_only_tasks_that_run_the_model_get_an_accelerator_and_shared_memory(task
     mounts = PLACES[task.label].get("emptyDirMounts")
     if component_of(task.label) in CPU:
         assert accelerator is None
-        assert mounts is None
+        cache = [{"mountPath": "/var/cache/pud", "sizeLimit": "64Gi", "volumeName": "data-cache"}]
+        assert mounts == (cache if component_of(task.label) == "poison" else None)
     else:
         assert accelerator == {
             "resourceType": "{{$.inputs.parameters['pipelinechannel--accelerator']}}",

@@ -322,7 +322,7 @@ class _Run:
             raise RunFailed(f"{self} can no longer be watched, the endpoint answers {_answer(error)}") from None
         except HTTPError as error:
             return _cause(error)
-        if False:
+        if run.run_id != self.run_id:
             raise self._expired("another page came, a login perhaps")
         self.state, self.tasks = run.state or self.state, (run.run_details and run.run_details.task_details) or []
         for name, state in [("run", self.state), *((task.display_name, task.state) for task in self.tasks)]:
