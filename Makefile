@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 DATA := data/train/dataset.json
 PORT ?= 5000
 DOCKER ?= docker
+# a docker client of 23 or newer cannot build without its buildx plugin; Debian's own (20.10) can
+CLI = $$($(DOCKER) buildx version >/dev/null 2>&1 || [ ! -x /usr/bin/docker ] && echo $(DOCKER) || echo /usr/bin/docker)
 VARIANT ?= cpu
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 IMAGE ?= pud:$(COMMIT)
@@ -64,7 +66,7 @@ build/wheels/.$(VARIANT): image/$(VARIANT).lock | $(READY)
 	touch $@
 
 image: build/wheels/.$(VARIANT) ## the container image pud:COMMIT (VARIANT=cuda, DOCKER=podman) and its bill of materials
-	DOCKER_BUILDKIT=1 $(DOCKER) build --network host --tag $(IMAGE) --build-arg VARIANT=$(VARIANT) \
+	DOCKER_BUILDKIT=1 $(CLI) build --network host --tag $(IMAGE) --build-arg VARIANT=$(VARIANT) \
 	  --build-arg COMMIT=$(COMMIT) --build-arg PIP_ARGS=--no-index .
 	$(DOCKER) run --rm --network none $(IMAGE) python3 -c "import importlib.metadata as m; \
 	  print(*(f'{d.name}=={d.version.partition(chr(43))[0]}' for d in m.distributions() if d.name != 'pud'), sep='\n')" \
