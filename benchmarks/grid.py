@@ -69,7 +69,12 @@ AUTOATTACKED = [("badnets", ONE), ("blend", ONE), ("wanet", ONE)]
 CLEAN_SHARE = 0.05  # of the training size, what rivals ask for
 PGD_IMAGES, AUTOATTACK_IMAGES, DRIFT_IMAGES = 1_000, 256, 500
 CEILING = dataclasses.replace(
-    PRESETS["robust"], keep=(1.0,), epochs=(6,), learning_rate=(0.1,), adversarial_fraction=(1.0,)
+    PRESETS["robust"],
+    keep=(1.0,),
+    epochs=(6,),
+    learning_rate=(0.15,),
+    adversarial_fraction=(1.0,),
+    epsilon=(EvaluateConfig.epsilon,),
 )
 RELEARNING, RELEARNING_STEPS, RELEARNING_RATE = (5, 10, 50), 30, 0.01
 
@@ -423,7 +428,12 @@ ABLATIONS: dict[str, PurifyConfig] = {
     "without teacher": dataclasses.replace(PRESETS[DEFAULT], consistency_weight=0.0),
     "without adversarial examples": dataclasses.replace(PRESETS[DEFAULT], adversarial_fraction=(0.0,)),
     "without a first round": dataclasses.replace(
-        PRESETS[DEFAULT], keep=(0.95,), epochs=(6,), learning_rate=(0.1,), adversarial_fraction=(1.0,)
+        PRESETS[DEFAULT],
+        keep=(0.95,),
+        epochs=(6,),
+        learning_rate=(0.15,),
+        adversarial_fraction=(1.0,),
+        epsilon=(9 / 255,),
     ),
     "without cross-examination": PRESETS[DEFAULT],
     "PBE": dataclasses.replace(PRESETS["paper"], consistency_weight=0.0, unlearn_weight=0.0),

@@ -9,7 +9,7 @@ BASE=python:3.11-slim-bookworm
 if ! "$DOCKER" info >/dev/null 2>&1; then
   command -v dockerd >/dev/null || { apt-get update -qq && apt-get install -y -qq docker.io >/dev/null; }
   rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid  # left by a daemon that was killed
-  nohup dockerd --iptables=false --ip6tables=false --bridge=none >build/dockerd.log 2>&1 &
+  nohup dockerd --iptables=false --ip6tables=false --bridge=none >build/dockerd.log 2>&1 </dev/null &
   for _ in $(seq 60); do "$DOCKER" info >/dev/null 2>&1 && break; sleep 1; done
   "$DOCKER" info >/dev/null || { tail -5 build/dockerd.log; exit 1; }
 fi

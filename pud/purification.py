@@ -37,16 +37,16 @@ class PurifyConfig:
     keep: tuple[float, ...] = (0.2, 0.95)
     epochs: tuple[int, ...] = (2, 6)
     adversarial_epochs: tuple[int, ...] = (100,)
-    learning_rate: tuple[float, ...] = (0.05, 0.1)
+    learning_rate: tuple[float, ...] = (0.05, 0.15)
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 128
-    epsilon: tuple[float, ...] = (8 / 255,)
+    epsilon: tuple[float, ...] = (8 / 255, 9 / 255)
     steps: int = 3
     step_size: float = 0.4
     adversarial_fraction: tuple[float, ...] = (0.6, 1.0)
     relabel: bool = True
-    stamp_rate: float = 0.1
+    stamp_rate: float = 0.15
     unlearn_fraction: float = 0.125
     unlearn_weight: float = 0.1
     consistency_weight: float = 0.05
@@ -61,6 +61,7 @@ PRESETS: dict[str, PurifyConfig] = {
     "erase": PurifyConfig(
         keep=(0.2, 1.0),
         epochs=(2, 3),
+        learning_rate=(0.05, 0.1),
         adversarial_fraction=(0.6, 0.1),
         epsilon=(8 / 255, 4 / 255),
         stamp_rate=0.3,
