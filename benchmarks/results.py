@@ -90,8 +90,8 @@ WORDS = f"""\
 ACC: clean accuracy; ASR: attack success rate; RA: recovery accuracy (triggered images, their true labels); PGD-20 and
 AutoAttack: robust accuracy at L-infinity 8/255; TPR, FPR, AUROC: of the accused training images. In percent, but for
 AUROC; mean ± sample standard deviation, with n where some of the cells lack it; {MISSING}: not measured. infected: as
-given; floor: retrained on clean images; ceiling: adversarially trained on clean images, at 8/255; {DEFAULT}: the default
-preset, which trains at 9/255 in its last round.
+given; floor: retrained on clean images; ceiling: adversarially trained on clean images, at 8/255; {DEFAULT}: the
+default preset, which trains at 9/255 in its last round.
 An attack failed if the infected model's ASR is below {100 * WORKED:.0f} %: its cell stays out of all means."""
 
 

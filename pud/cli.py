@@ -266,6 +266,34 @@ def submit_command(parameters: tuple[str, ...], file: Path | None, insecure: boo
     click.echo(run)
 
 
+@app.command("doctor")
+@cluster
+@click.option("--offline", is_flag=True, help="Look at no cluster: list the images and packages to mirror.")
+@click.option("--manifests", type=FOLDER, default=Path("manifests"), show_default=True, help="For --offline.")
+@click.option("--lock", type=FOLDER, default=Path("image/cpu.lock"), show_default=True, help="For --offline.")
+def doctor_command(
+    pipeline: Path,
+    parameters: tuple[str, ...],
+    file: Path | None,
+    offline: bool,
+    manifests: Path,
+    lock: Path,
+    **options: Any,
+) -> None:
+    """Check everything that a run needs, one line each: exit code 1 if something is missing."""
+    from pud.cluster import doctor
+    from pud.cluster.submit import read_parameters
+
+    given = read_parameters(parameters, file)
+    if offline:
+        click.echo(doctor.offline(pipeline, given, manifests=manifests, constraints=lock))
+        return
+    checks = doctor.examine(pipeline=pipeline, parameters=given, **options)
+    click.echo(doctor.render(checks))
+    click.echo(doctor.estimate(pipeline, given))
+    sys.exit(doctor.exit_code(checks))
+
+
 @app.command("verify")
 @folder("--model", "Model whose chain of digests is recomputed.")
 @folder("--dataset", "Data set that it was trained on.", required=False)

@@ -1,0 +1,906 @@
+"""Pre-flight: what a run needs, looked at one by one before anything is spent, what it will ask for, what to mirror.
+
+Nothing that this prints holds a credential. Nothing is changed, but for an object that is written and removed again.
+"""
+
+import base64
+import dataclasses
+import itertools
+import json
+import math
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from pud.cluster.submit import REQUEST_SECONDS, _cluster, checked, read_pipeline
+from pud.errors import InputError
+from pud.storage import DIGEST, S3, TEMPORARY_PREFIX, bucket_names, parse, said
+
+SINGLE_USER_NAMESPACE = "kubeflow"
+OLDEST_KUBEFLOW = (2, 10)
+STORAGE_VARIABLES = {"AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(?:pipelinechannel--)?(.+?)'\]\}\}")
+GIB = 1 << 30
+LISTED = 3  # of many nodes
+
+# (verb, resource): what submitting and watching need, and what only this look needs
+NEEDED = (("list", "pods"), ("get", "pods/log"), ("get", "configmaps"), ("get", "secrets"))
+HELPFUL = (("get", "pods"), ("list", "resourcequotas"), ("list", "nodes"))
+
+# A step's mean (seconds, megabytes of artifacts) in a `make demo` on two CPU cores: 20,000 images of 28 x 28, 343 s.
+MEASURED = {
+    "poison": (4, 30.0),
+    "train": (33, 0.3),
+    "adversarial-probe": (31, 7.8),
+    "detect": (7, 0.4),
+    "purify": (50, 0.7),
+    "evaluate": (23, 0.1),
+    "finish": (4, 0.0),
+}
+MEASURED_IMAGES = 20_000
+POD_SECONDS = 30  # what a cluster adds to a step: a driver's pod, its own pod, the image being there
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one look found. ok: None where it could not be looked at, or where a run does without."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        word = {True: "ok  ", False: "FAIL", None: "warn"}[self.ok]
+        return f"{word} {self.name}: {self.detail}" + (f" -> {self.remedy}" if self.remedy and not self.ok else "")
+
+
+def render(checks: Iterable[Check]) -> str:
+    """Return one line for each check."""
+    return "\n".join(map(str, checks))
+
+
+def exit_code(checks: Iterable[Check]) -> int:
+    """Return 1 if a check failed; warnings are no failure."""
+    return int(any(check.ok is False for check in checks))
+
+
+# ------------------------------------------------------------------------------------------- the compiled pipeline
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An object of the namespace that a step refers to. keys: {its key: the variable that it becomes}."""
+
+    kind: str
+    name: str
+    keys: Mapping[str, str] = field(default_factory=dict)
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """A task of the compiled pipeline, the caller's parameters filled in. before: all steps that end before it begins.
+
+    requests and limits are by Kubernetes' resource names, in units and bytes.
+    """
+
+    name: str
+    component: str
+    before: frozenset[str]
+    image: str
+    pool: str
+    requests: Mapping[str, Decimal]
+    limits: Mapping[str, Decimal]
+    node_selector: Mapping[str, str]
+    tolerations: Sequence[Mapping[str, Any]]
+    seconds: int
+    disk: Decimal
+    references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled pipeline and the values of all its parameters."""
+
+    steps: tuple[Step, ...]
+    parameters: Mapping[str, Any]
+
+    @property
+    def references(self) -> list[Reference]:
+        """All objects that the steps refer to; what one step needs is not optional."""
+        found: dict[tuple[str, str], Reference] = {}
+        for one in itertools.chain.from_iterable(step.references for step in self.steps):
+            known = found.get((one.kind, one.name), Reference(one.kind, one.name, optional=True))
+            keys, optional = {**known.keys, **one.keys}, known.optional and one.optional
+            found[one.kind, one.name] = Reference(one.kind, one.name, keys, optional)
+        return list(found.values())
+
+
+def read(pipeline: Path, parameters: Mapping[str, Any]) -> Compiled:
+    """Return the steps of a compiled pipeline as these parameters place them.
+
+    Raises:
+        InputError: the file is no compiled pipeline, or a parameter is not what it takes.
+    """
+    spec = read_pipeline(pipeline)
+    documents = list(yaml.safe_load_all(pipeline.read_text()))
+    platform = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if len(documents) > 1 else {}
+    declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    values = {name: one.get("defaultValue") for name, one in declared.items()} | checked(parameters, spec, pipeline)
+    executors = spec["deploymentSpec"]["executors"]
+    return Compiled(
+        tuple(
+            _step(name, label, before, executors[label].get("container", {}), platform.get(label, {}), values)
+            for name, (label, before) in _leaves(spec, spec["root"]["dag"], "", frozenset()).items()
+        ),
+        values,
+    )
+
+
+def _leaves(
+    spec: Mapping[str, Any], dag: Mapping[str, Any], path: str, inherited: frozenset[str]
+) -> dict[str, tuple[str, frozenset[str]]]:
+    """Return {step: (its executor, all steps before it)} of a pipeline and of those nested in it."""
+    known: dict[str, dict[str, tuple[str, frozenset[str]]]] = {}
+
+    def within(task: str) -> dict[str, tuple[str, frozenset[str]]]:
+        if task not in known:
+            before = set(inherited)
+            for needed in dag["tasks"][task].get("dependentTasks", ()):
+                for step, (_, earlier) in within(needed).items():
+                    before |= {step, *earlier}
+            component = spec["components"][dag["tasks"][task]["componentRef"]["name"]]
+            if "dag" in component:
+                known[task] = _leaves(spec, component["dag"], f"{path}{task}/", frozenset(before))
+            else:
+                known[task] = {path + task: (component["executorLabel"], frozenset(before))}
+        return known[task]
+
+    return {step: leaf for task in dag["tasks"] for step, leaf in within(task).items()}
+
+
+def _filled(value: Any, parameters: Mapping[str, Any]) -> Any:
+    """Return what a compiled value becomes under these parameters."""
+    if isinstance(value, str):
+        return PLACEHOLDER.sub(lambda match: str(parameters.get(match[1], match[0])), value)
+    if "componentInputParameter" in value:
+        return parameters.get(value["componentInputParameter"].removeprefix("pipelinechannel--"))
+    return _filled(value.get("runtimeValue", {}).get("constant", ""), parameters)
+
+
+def _step(
+    name: str,
+    label: str,
+    before: frozenset[str],
+    container: Mapping[str, Any],
+    platform: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> Step:
+    resources = container.get("resources", {})
+    limits = _amounts(resources, "Limit", values)
+    requests = limits | _amounts(resources, "Request", values)  # Kubernetes takes a limit for a missing request
+    accelerator = resources.get("accelerator")
+    if accelerator:
+        kind, asked = (_filled(accelerator.get(key, ""), values) for key in ("resourceType", "resourceCount"))
+        if not asked.isdigit():
+            raise InputError(f"accelerator count {asked!r} is no whole number: give 0 or more")
+        if int(asked):
+            requests, limits = ({**amounts, kind: Decimal(asked)} for amounts in (requests, limits))
+    selector, tolerations = platform.get("nodeSelector", {}), platform.get("tolerations", [])
+    placed = _filled(selector["nodeSelectorJson"], values) if "nodeSelectorJson" in selector else selector.get("labels")
+    tolerated: list[Mapping[str, Any]] = []
+    for one in tolerations:
+        given = _filled(one["tolerationJson"], values) if "tolerationJson" in one else one
+        tolerated += given if isinstance(given, list) else [given or {}]
+    volumes = [one for one in platform.get("emptyDirMounts", []) if one.get("medium") != "Memory"]
+    return Step(
+        name=name,
+        component=re.sub(r"^exec-|-\d+$", "", label),
+        before=before,
+        image=_filled(container.get("image", ""), values),
+        pool="GPU pool" if accelerator else "CPU pool",
+        requests=requests,
+        limits=limits,
+        node_selector=placed or {},
+        tolerations=tolerated,
+        seconds=int(platform.get("activeDeadlineSeconds", 0)),
+        disk=sum((_quantity(one["sizeLimit"]) for one in volumes if "sizeLimit" in one), Decimal(0)),
+        references=tuple(_references(platform, values)),
+    )
+
+
+def _amounts(resources: Mapping[str, Any], kind: str, values: Mapping[str, Any]) -> dict[str, Decimal]:
+    found = {name.lower(): _filled(resources.get(f"resource{name}{kind}", ""), values) for name in ("Cpu", "Memory")}
+    return {name: _quantity(text) for name, text in found.items() if text}
+
+
+def _references(platform: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Reference]:
+    for field_name, kind, key in (
+        ("configMapAsEnv", "configMap", "configMapKey"),
+        ("secretAsEnv", "secret", "secretKey"),
+    ):
+        for one in platform.get(field_name, []):
+            name = _filled(one.get(f"{kind}NameParameter", one.get(f"{kind}Name", "")), values)
+            keys = {pair[key]: pair["envVar"] for pair in one["keyToEnv"]}
+            yield Reference(kind, name, keys, one.get("optional", False))
+    for one in platform.get("pvcMount", []):
+        name = _filled(one.get("pvcNameParameter", one.get("constant", "")), values)
+        yield Reference("persistentVolumeClaim", name)
+
+
+def _quantity(text: Any) -> Decimal:
+    """Return a Kubernetes quantity as a number."""
+    from kubernetes.utils import parse_quantity
+
+    return Decimal(parse_quantity(text))
+
+
+# ------------------------------------------------------------------------------------------------ what a run asks for
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run asks for. at_once: the most at any time, by the names that a ResourceQuota uses.
+
+    seconds: on two CPU cores, as measured on images of 28 x 28; a GPU is faster and larger images are slower.
+    longest: where every step takes all the time that it may, and none is tried again. disk: of one node.
+    """
+
+    steps: int
+    at_once: Mapping[str, Decimal]
+    accelerators: Mapping[str, Decimal]
+    seconds: float
+    longest: float
+    disk: Decimal
+    artifacts_megabytes: float
+
+    def __str__(self) -> str:
+        at, gib = self.at_once, {name: self.at_once[name] / GIB for name in ("requests.memory", "limits.memory")}
+        gpus = ", ".join(f"{count} {kind}" for kind, count in self.accelerators.items()) or "none"
+        return "\n".join(
+            (
+                f"pods     {self.steps} steps, each after a short driver; at once {at['pods']}",
+                f"GPUs     at once {gpus}",
+                f"CPU      at once {at['requests.cpu']:g} requested, {at['limits.cpu']:g} at most",
+                f"memory   at once {gib['requests.memory']:g} GiB requested, {gib['limits.memory']:g} GiB at most",
+                f"storage  up to {self.disk / GIB:g} GiB on a node's disk, about {self.artifacts_megabytes:.0f} MB of "
+                f"artifacts in the object store (for images of 28 x 28)",
+                f"time     about {math.ceil(self.seconds / 60)} min on two CPU cores, "
+                f"never more than {self.longest / 3600:g} h without retries",
+            )
+        )
+
+
+def estimate(pipeline: Path, parameters: Mapping[str, Any]) -> Estimate:
+    """Return what a run with these parameters asks for.
+
+    Raises:
+        InputError: the file is no compiled pipeline, or a parameter is not what it takes.
+    """
+    return _estimate(read(pipeline, parameters))
+
+
+def _estimate(compiled: Compiled) -> Estimate:
+    steps = sorted(compiled.steps, key=lambda step: len(step.before))
+    scale = int(compiled.parameters.get("train_size") or MEASURED_IMAGES) / MEASURED_IMAGES
+    measured = {step.name: MEASURED.get(step.component, (0, 0.0)) for step in steps}
+    at_once = {"pods": most_at_once(steps, lambda _: Decimal(1))}
+    for kind in ("requests", "limits"):
+        for resource in sorted({"cpu", "memory"}.union(*(getattr(step, kind) for step in steps))):
+            at_once[f"{kind}.{resource}"] = most_at_once(
+                steps, lambda step, kind=kind, resource=resource: getattr(step, kind).get(resource, Decimal(0))
+            )
+    kinds = {name: name.removeprefix("requests.") for name in at_once if name.startswith("requests.")}
+    return Estimate(
+        steps=len(steps),
+        at_once=at_once,
+        accelerators={kind: at_once[name] for name, kind in kinds.items() if kind not in ("cpu", "memory")},
+        seconds=_longest_path(steps, {name: seconds * scale + POD_SECONDS for name, (seconds, _) in measured.items()}),
+        longest=_longest_path(steps, {step.name: float(step.seconds) for step in steps}),
+        disk=max((step.disk for step in steps), default=Decimal(0)),
+        artifacts_megabytes=sum(size for _, size in measured.values()) * scale,
+    )
+
+
+def most_at_once(steps: Sequence[Step], amount: Callable[[Step], Decimal]) -> Decimal:
+    """Return the largest sum of amounts over steps of which none is before another."""
+    if not steps:
+        return Decimal(0)
+    first, *others = steps
+    beside = [step for step in others if first.name not in step.before and step.name not in first.before]
+    with_it = amount(first) + most_at_once(beside, amount)
+    return with_it if len(beside) == len(others) else max(with_it, most_at_once(others, amount))
+
+
+def _longest_path(steps: Sequence[Step], seconds: Mapping[str, float]) -> float:
+    ends: dict[str, float] = {}
+    for step in steps:  # sorted, so that those before it are known
+        ends[step.name] = seconds[step.name] + max((ends[name] for name in step.before), default=0.0)
+    return max(ends.values(), default=0.0)
+
+
+# ------------------------------------------------------------------------------------------------- without a network
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """What a cluster without internet must find in registries of its own."""
+
+    images: list[str]
+    packages: list[str]
+
+    def __str__(self) -> str:
+        return "\n".join([*(f"image {name}" for name in self.images), *(f"pip {name}" for name in self.packages)])
+
+
+def offline(
+    pipeline: Path,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    manifests: Path | None = None,
+    constraints: Path = Path("constraints.txt"),
+) -> Mirror:
+    """Return the images of the steps and of the manifests, and the pinned Python packages that the image is built of.
+
+    Kubeflow's own images are those of its release, and not among them.
+
+    Raises:
+        InputError: a file is missing or is not what it should be, or a parameter is not what the pipeline takes.
+    """
+    images = {step.image for step in read(pipeline, parameters or {}).steps}
+    files = sorted(path for pattern in ("*.yaml", "*.yml") for path in manifests.rglob(pattern)) if manifests else []
+    try:
+        for file in files:
+            images |= set(_images(list(yaml.safe_load_all(file.read_text()))))
+        lines = [line.split("#")[0].strip() for line in constraints.read_text().splitlines()]
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"what to mirror cannot be read ({error}): give the folders of the checkout") from None
+    return Mirror(sorted(images - {""}), [line for line in lines if line])
+
+
+def _images(document: Any) -> Iterator[str]:
+    """Yield each container image that a manifest names, however deep."""
+    if isinstance(document, dict):
+        if isinstance(document.get("image"), str):
+            yield document["image"]
+        document = list(document.values())
+    if isinstance(document, list):
+        for one in document:
+            yield from _images(one)
+
+
+# ------------------------------------------------------------------------------------------------------- the checks
+
+
+def examine(
+    *,
+    endpoint: str,
+    namespace: str,
+    token: str = "",
+    ca_bundle: Path | None = None,
+    pipeline: Path,
+    parameters: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> list[Check]:
+    """Return what a run with these parameters would find in the cluster.
+
+    The object store and MLflow are those of the environment (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID,
+    MLFLOW_TRACKING_URI, ...) and, for what it leaves out, those that the config maps and secrets name to the pods.
+
+    Args:
+        endpoint: URL of Kubeflow Pipelines; empty: not looked at.
+        namespace: The namespace of the runs; empty where Kubeflow Pipelines serves a single user.
+        token: Bearer token for the endpoint, empty for none.
+        ca_bundle: PEM file of the authorities to trust; None: the public ones, and AWS_CA_BUNDLE for the object store.
+
+    Raises:
+        InputError: the pipeline, a parameter or the CA bundle is wrong.
+    """
+    if ca_bundle is not None and not ca_bundle.is_file():
+        raise InputError(f"CA bundle {ca_bundle} is missing: give a PEM file")
+    compiled = read(pipeline, parameters or {})
+    namespace = namespace or SINGLE_USER_NAMESPACE
+    checks = _tried("Kubeflow", lambda: kubeflow(endpoint, token.strip(), ca_bundle))
+    known: dict[str, str] = {}
+    api, reached = _kubernetes()
+    checks.append(reached)
+    if api is not None:
+        checks += _in_the_cluster(api, namespace, compiled)
+        known = pod_environment(api, namespace, compiled.references)
+    values = {**known, **{name: value for name, value in environment.items() if value}}
+    checks += _storage(values, ca_bundle, compiled.parameters)
+    checks += _tried("MLflow", lambda: mlflow(values, known, ca_bundle, compiled.parameters))
+    return _without_secrets(checks, [token.strip(), *_secrets(known), *_secrets(environment)])
+
+
+def _tried(name: str, look: Callable[[], Check | list[Check]]) -> list[Check]:
+    """Return what a look found. What it raises is a warning, so that it hides no other."""
+    try:
+        found = look()
+    except Exception as error:
+        if getattr(error, "status", None) == 403:
+            return [Check(name, None, "this account may not look", "ask for the right, or an administrator to look")]
+        return [Check(name, None, f"could not be looked at ({_reason(error)})", "look again")]
+    return found if isinstance(found, list) else [found]
+
+
+def _reason(error: BaseException) -> str:
+    """Return why something failed, without what was sent or answered: that may hold credentials."""
+    status = getattr(error, "status", None)
+    answer = f"{status} {getattr(error, 'reason', '')}" if isinstance(status, int) and status else ""
+    return answer or type(getattr(error, "reason", None) or error).__name__
+
+
+def _secrets(values: Mapping[str, str]) -> list[str]:
+    found = [values.get(name, "") for name in SECRET_VARIABLES]
+    return found + [urlsplit(url).password or "" for url in values.values() if re.match(r"https?://[^/]*@", url)]
+
+
+def _without_secrets(checks: list[Check], secrets: Iterable[str]) -> list[Check]:
+    """Return the checks as they are, unless a text holds a secret after all."""
+    pattern = "|".join(sorted(map(re.escape, filter(None, set(secrets))), key=len, reverse=True))
+    if not pattern:
+        return checks
+    hide = re.compile(pattern)
+    return [
+        dataclasses.replace(one, detail=hide.sub("***", one.detail), remedy=hide.sub("***", one.remedy))
+        for one in checks
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------- HTTP
+
+
+def _get(url: str, headers: Mapping[str, str], ca_bundle: Path | str | None) -> Any:
+    """Return the answer to a GET: certificates are verified, redirections are not followed."""
+    import urllib3
+
+    pool = urllib3.PoolManager(
+        cert_reqs="CERT_REQUIRED", ca_certs=str(ca_bundle) if ca_bundle else None, timeout=REQUEST_SECONDS
+    )
+    return pool.request("GET", url, headers=dict(headers), redirect=False, retries=False)
+
+
+def _shown(url: str) -> str:
+    """Return a URL without the name and password in it."""
+    return re.sub(r"//[^/]*@", "//", url)
+
+
+def _unreachable(name: str, url: str, variable: str, error: BaseException) -> Check:
+    """Return why a URL does not answer, and what to do."""
+    from urllib3.exceptions import NameResolutionError, SSLError
+
+    host = urlsplit(url).hostname or ""
+    if isinstance(error, NameResolutionError) and (re.search(r"\.svc(\.cluster\.local)?$", host) or "." not in host):
+        remedy = f"kubectl port-forward it and set {variable}, or run pud doctor in a pod"
+        return Check(name, None, f"{_shown(url)} has a name inside of the cluster only", remedy)
+    if isinstance(error, SSLError):
+        return Check(name, False, f"the certificate of {_shown(url)} is not trusted", "give --ca-bundle")
+    return Check(name, False, f"{_shown(url)} does not answer ({_reason(error)})", "check the address and the network")
+
+
+def kubeflow(endpoint: str, token: str, ca_bundle: Path | None) -> Check:
+    """Kubeflow Pipelines answers, takes the token, and is new enough to take the accelerator from a parameter."""
+    from urllib3.exceptions import HTTPError
+
+    name = "Kubeflow"
+    if not endpoint:
+        return Check(name, None, "no endpoint was given", "give --endpoint")
+    url = endpoint.rstrip("/") + "/apis/v2beta1/healthz"
+    try:
+        answer = _get(url, {"Authorization": f"Bearer {token}"} if token else {}, ca_bundle)
+    except HTTPError as error:
+        return _unreachable(name, endpoint, "KFP_ENDPOINT", error)
+    if answer.status in (301, 302, 303, 307, 308, 401, 403):
+        return Check(name, False, f"{_shown(endpoint)} does not take the token ({answer.status})", "get a new token")
+    try:
+        told = json.loads(answer.data) if answer.status == 200 else None
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        detail = f"{_shown(endpoint)} does not answer as Kubeflow Pipelines does ({answer.status})"
+        return Check(name, False, detail, "check the address, such as https://HOST/pipeline, and the token")
+    tag = str(told.get("apiServerTagName") or told.get("tag_name") or "")
+    version = re.match(r"v?(\d+)\.(\d+)", tag)
+    oldest = ".".join(map(str, OLDEST_KUBEFLOW))
+    if version and (int(version[1]), int(version[2])) < OLDEST_KUBEFLOW:
+        return Check(
+            name, False, f"version {tag} cannot take the GPUs from a parameter", f"upgrade to {oldest} or newer"
+        )
+    return Check(name, True, f"{_shown(endpoint)}, " + (f"version {tag}" if version else "which tells no version"))
+
+
+def mlflow(
+    values: Mapping[str, str], pods: Mapping[str, str], ca_bundle: Path | None, parameters: Mapping[str, Any]
+) -> Check:
+    """MLflow is healthy, takes the host name that the pods use, and takes the name and password."""
+    from urllib3.exceptions import HTTPError
+    from urllib3.util import make_headers
+
+    name, tracking = "MLflow", parameters.get("tracking") or {}
+    if tracking.get("off"):
+        return Check(name, True, "off by the tracking parameter")
+    inside = tracking.get("uri") or pods.get("MLFLOW_TRACKING_URI", "")
+    url = (values.get("MLFLOW_TRACKING_URI") or inside).rstrip("/")
+    if not url:
+        return Check(name, None, "no server is named, nothing will be recorded", "make the config map pud-tracking")
+    if not (inside or url).startswith(("http://", "https://")):
+        return Check(name, False, f"{inside or url} is no server that pods reach", "give an http(s) URL")
+    host = urlsplit(inside or url).netloc.rpartition("@")[2]
+    headers = {"Host": host}
+    user, password = values.get("MLFLOW_TRACKING_USERNAME", ""), values.get("MLFLOW_TRACKING_PASSWORD", "")
+    if user:
+        headers |= make_headers(basic_auth=f"{user}:{password}")
+    try:
+        health = _get(f"{url}/health", {"Host": host}, ca_bundle)
+        answer = _get(f"{url}/api/2.0/mlflow/experiments/search?max_results=1", headers, ca_bundle)
+    except HTTPError as error:
+        return _unreachable(name, url, "MLFLOW_TRACKING_URI", error)
+    if health.status != 200:
+        return Check(name, False, f"{_shown(url)} is not healthy ({health.status})", "look at the server's log")
+    if answer.status == 403 and b"Invalid Host header" in answer.data:
+        remedy = f"start it with --allowed-hosts {host.partition(':')[0]},{host.partition(':')[0]}:*"
+        return Check(name, False, f"{_shown(url)} refuses requests for host {host}", remedy)
+    if answer.status == 401:
+        remedy = "correct pud-tracking-credentials, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        wrong = "refuses the name or the password" if user else "asks for a name and a password"
+        return Check(name, False, f"{_shown(url)} {wrong}", remedy)
+    if answer.status != 200 or (b"experiments" not in answer.data and answer.data.strip() != b"{}"):
+        detail = f"{_shown(url)} does not answer as MLflow does ({answer.status})"
+        return Check(name, False, detail, "check the address and this user's permissions")
+    return Check(name, True, f"{_shown(url)}, for host {host}" + (f", as {user}" if user else ", without a name"))
+
+
+# ------------------------------------------------------------------------------------------------------- Kubernetes
+
+TIMEOUT: dict[str, Any] = {"_request_timeout": REQUEST_SECONDS}
+
+
+def _kubernetes() -> tuple[Any, Check]:
+    """Return a client of the Kubernetes API, None if it does not answer, and what was found."""
+    from kubernetes import client
+    from kubernetes.config import ConfigException
+    from urllib3.exceptions import HTTPError
+
+    name, host = "Kubernetes", ""
+    try:
+        api = _cluster().api_client
+        host = api.configuration.host
+        version = client.VersionApi(api).get_code(**TIMEOUT).git_version
+    except ConfigException:
+        return None, Check(name, False, "there is no kubeconfig and no service account", "set KUBECONFIG")
+    except client.ApiException as error:
+        remedy = "sign in again: the kubeconfig's credentials may have run out"
+        return None, Check(name, False, f"{_shown(host)} refuses ({_reason(error)})", remedy)
+    except HTTPError as error:
+        return None, Check(name, False, f"{_shown(host)} does not answer ({_reason(error)})", "check the kubeconfig")
+    except Exception as error:  # a kubeconfig may run any program to sign in
+        return None, Check(name, False, f"cannot be asked ({_reason(error)})", "try kubectl version")
+    return api, Check(name, True, f"{_shown(host)}, version {version}")
+
+
+def _in_the_cluster(api: Any, namespace: str, compiled: Compiled) -> list[Check]:
+    from kubernetes import client
+
+    core = client.CoreV1Api(api)
+    from_store = str(compiled.parameters.get("data_uri", "")).startswith("dvc:s3://")
+    checks = _tried("namespace", lambda: namespace_exists(core, namespace))
+    checks += _tried("rights", lambda: rights(client.AuthorizationV1Api(api), namespace))
+    for name in sorted({step.pool for step in compiled.steps}, reverse=True):
+        checks += _tried(name, lambda name=name: pool(core, name, compiled.steps))  # type: ignore[misc]
+    for one in compiled.references:
+        needed = not one.optional or (from_store and not STORAGE_VARIABLES.isdisjoint(one.keys.values()))
+        checks += _tried(
+            _words(one),
+            lambda one=one, needed=needed: referred(core, namespace, one, needed),  # type: ignore[misc]
+        )
+    return checks + _tried("quota", lambda: quota(core, namespace, _estimate(compiled).at_once))
+
+
+def namespace_exists(core: Any, namespace: str) -> Check:
+    """The namespace of the runs exists."""
+    from kubernetes.client import ApiException
+
+    try:
+        found = core.read_namespace(namespace, **TIMEOUT)
+    except ApiException as error:
+        if error.status != 404:
+            raise
+        return Check("namespace", False, f"{namespace} is missing", "correct --namespace, or make a Kubeflow profile")
+    if found.status and found.status.phase == "Terminating":
+        return Check("namespace", False, f"{namespace} is being deleted", "give another --namespace")
+    return Check("namespace", True, namespace)
+
+
+def rights(authorization: Any, namespace: str) -> Check:
+    """This account may do what submitting, watching and these checks need."""
+    from kubernetes.client import V1ResourceAttributes, V1SelfSubjectAccessReview, V1SelfSubjectAccessReviewSpec
+
+    def allowed(verb: str, resource: str) -> bool:
+        kind, _, subresource = resource.partition("/")
+        attributes = V1ResourceAttributes(
+            verb=verb,
+            resource=kind,
+            subresource=subresource or None,
+            namespace=None if kind == "nodes" else namespace,
+        )
+        review = V1SelfSubjectAccessReview(spec=V1SelfSubjectAccessReviewSpec(resource_attributes=attributes))
+        return bool(authorization.create_self_subject_access_review(review, **TIMEOUT).status.allowed)
+
+    denied = [one for one in (*NEEDED, *HELPFUL) if not allowed(*one)]
+    if not denied:
+        return Check("rights", True, f"all that is needed in {namespace}")
+    ok = False if set(denied) & set(NEEDED) else None
+    detail = "this account may not " + ", ".join(map(" ".join, denied))
+    return Check("rights", ok, detail, f"ask an administrator for them in {namespace}")
+
+
+def pool(core: Any, name: str, steps: Iterable[Step]) -> Check:
+    """Every step of a pool finds a node that it may run on and that is large enough."""
+    nodes = core.list_node(**TIMEOUT).items
+    mine = [step for step in steps if step.pool == name]
+    for step in mine:
+        refusals = [_refusal(node, step) for node in nodes]
+        if all(refusals):
+            if not nodes:
+                return Check(name, False, "the cluster has no node", "add one")
+            found = [refusal for refusal in refusals if refusal]
+            nearest = max(found, key=lambda refusal: refusal.passed).remedy.format(pool=name[:3].lower())
+            listed = "; ".join(refusal.reason for refusal in found[:LISTED])
+            more = f"; and {len(found) - LISTED} more" if len(found) > LISTED else ""
+            return Check(name, False, f"no node takes {step.name.rpartition('/')[2]}: {listed}{more}", nearest)
+    asked = _most(step.requests for step in mine)
+    fitting = [node.metadata.name for node in nodes if not any(_refusal(node, step) for step in mine)]
+    amounts = ", ".join(_amount(resource, count) for resource, count in sorted(asked.items()))
+    shown = ", ".join(fitting[:LISTED]) + (", ..." if len(fitting) > LISTED else "")
+    return Check(name, True, f"{len(fitting)} of {len(nodes)} nodes take every step ({amounts}): {shown}")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a node does not take a step. passed: how many conditions it met before this one."""
+
+    passed: int
+    reason: str
+    remedy: str
+
+
+def _refusal(node: Any, step: Step) -> Refusal | None:
+    """Return the first condition that a node does not meet, None if it takes the step."""
+    name, labels = node.metadata.name, node.metadata.labels or {}
+    for key, wanted in step.node_selector.items():
+        if labels.get(key) != str(wanted):
+            remedy = f"label a node {key}={wanted}, or give -p {{pool}}_node_selector"
+            return Refusal(0, f"{name} has no label {key}={wanted}", remedy)
+    if node.spec and node.spec.unschedulable:
+        return Refusal(1, f"{name} is cordoned", f"kubectl uncordon {name}")
+    for taint in (node.spec and node.spec.taints) or []:
+        blocks = taint.effect in ("NoSchedule", "NoExecute")
+        if blocks and not any(tolerates(one, taint) for one in step.tolerations):
+            shown = taint.key + (f"={taint.value}" if taint.value else "") + f":{taint.effect}"
+            return Refusal(2, f"{name} has taint {shown}", "tolerate it: -p {pool}_tolerations")
+    allocatable = node.status.allocatable or {}
+    for resource, asked in step.requests.items():
+        if (has := _quantity(allocatable.get(resource, "0"))) < asked:
+            reason = f"{name} has {_amount(resource, has)} of {_amount(resource, asked)}"
+            if resource in ("cpu", "memory"):
+                return Refusal(4, reason, "add a larger node")
+            remedy = "add GPUs or their device plugin, or give -p accelerator_count (0: none) or -p accelerator"
+            return Refusal(3, reason, remedy)
+    return None
+
+
+def tolerates(toleration: Mapping[str, Any], taint: Any) -> bool:
+    """Tell whether a toleration covers a taint, as Kubernetes decides it."""
+    if toleration.get("effect") not in (None, "", taint.effect):
+        return False
+    exists = toleration.get("operator") == "Exists"
+    if not toleration.get("key"):
+        return exists
+    return toleration["key"] == taint.key and (exists or toleration.get("value", "") == (taint.value or ""))
+
+
+def _most(amounts: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
+    most: dict[str, Decimal] = {}
+    for one in amounts:
+        most |= {name: max(count, most.get(name, count)) for name, count in one.items()}
+    return most
+
+
+def _amount(resource: str, count: Decimal) -> str:
+    if resource.endswith("memory"):
+        return f"{float(count / GIB):.3g} GiB {resource}"
+    return f"{float(count):g} {resource}"
+
+
+def _words(one: Reference) -> str:
+    """Return a reference as a person writes it: ``config map pud-tracking``."""
+    return re.sub(r"(?=[A-Z])", " ", one.kind).lower() + f" {one.name}"
+
+
+def _content(core: Any, namespace: str, one: Reference) -> Mapping[str, Any]:
+    """Return the entries of a config map or of a secret (in base64); those of a volume claim are none."""
+    read_it = {
+        "configMap": core.read_namespaced_config_map,
+        "secret": core.read_namespaced_secret,
+        "persistentVolumeClaim": core.read_namespaced_persistent_volume_claim,
+    }[one.kind]
+    return getattr(read_it(one.name, namespace, **TIMEOUT), "data", None) or {}
+
+
+def referred(core: Any, namespace: str, one: Reference, needed: bool) -> Check:
+    """An object that the pipeline refers to exists, with all its keys; without an optional one a run does."""
+    from kubernetes.client import ApiException
+
+    ok, otherwise = (False, "") if needed else (None, ", a run does without")
+    remedy = f"make it in {namespace}, as manifests/README.md says"
+    try:
+        content = _content(core, namespace, one)
+    except ApiException as error:
+        if error.status != 404:
+            raise
+        return Check(_words(one), ok, f"is missing{otherwise}", remedy)
+    if missing := sorted(one.keys.keys() - content.keys()):
+        return Check(_words(one), ok, f"has no {', '.join(missing)}{otherwise}", remedy)
+    if empty := sorted(key for key in one.keys if not str(content[key]).strip()):
+        return Check(_words(one), ok, f"has nothing under {', '.join(empty)}{otherwise}", remedy)
+    return Check(_words(one), True, ", ".join(one.keys) or "is there")
+
+
+def pod_environment(api: Any, namespace: str, references: Iterable[Reference]) -> dict[str, str]:
+    """Return the variables that the pods get from the objects that can be read."""
+    from kubernetes import client
+
+    core, values = client.CoreV1Api(api), dict[str, str]()
+    for one in references:
+        try:
+            content = _content(core, namespace, one)
+            for key, variable in one.keys.items():
+                if key in content:
+                    text = content[key]
+                    values[variable] = base64.b64decode(text).decode() if one.kind == "secret" else text
+        except Exception:  # the check of this object has told
+            continue
+    return values
+
+
+def quota(core: Any, namespace: str, asked: Mapping[str, Decimal]) -> Check:
+    """The quotas of the namespace leave room for one run."""
+    quotas = [one for one in core.list_namespaced_resource_quota(namespace, **TIMEOUT).items if _counts(one)]
+    if not quotas:
+        return Check("quota", True, f"{namespace} has none")
+    # a quota may leave out "requests." and name pods as it names other objects
+    amounts = {**asked, **{name: asked[f"requests.{name}"] for name in ("cpu", "memory")}, "count/pods": asked["pods"]}
+    short = []
+    for one in quotas:
+        hard, used = (one.status and one.status.hard) or one.spec.hard or {}, (one.status and one.status.used) or {}
+        for resource, limit in hard.items():
+            left = _quantity(limit) - _quantity(used.get(resource, "0"))
+            if left < amounts.get(resource, Decimal(0)):
+                has, needed = (_amount(resource, count) for count in (max(left, Decimal(0)), amounts[resource]))
+                short.append(f"{one.metadata.name} leaves {has} of {needed}")
+    if short:
+        return Check("quota", False, "; ".join(short), "wait for other runs to end, or ask for a larger quota")
+    return Check("quota", True, f"{', '.join(one.metadata.name for one in quotas)} leaves room for a run")
+
+
+def _counts(quota: Any) -> bool:
+    """Tell whether a quota counts the pods of a run: they have requests, a time limit and no priority class."""
+    scopes = set(quota.spec.scopes or [])
+    return not (scopes & {"BestEffort", "NotTerminating"} or quota.spec.scope_selector)
+
+
+# ----------------------------------------------------------------------------------------------------- object store
+
+
+def _storage(values: Mapping[str, str], ca_bundle: Path | None, parameters: Mapping[str, Any]) -> list[Check]:
+    """The object store answers and takes the keys; the buckets and the data set are there."""
+    from urllib3.exceptions import HTTPError
+
+    name, uri = "object store", str(parameters.get("data_uri", ""))
+    needed = uri.startswith("dvc:s3://")
+    if missing := sorted(variable for variable in STORAGE_VARIABLES if not values.get(variable)):
+        remedy = "set them, or make pud-storage and pud-storage-credentials as manifests/README.md says"
+        return [Check(name, False if needed else None, f"{', '.join(missing)} are not known", remedy)]
+    s3 = S3.from_environment(values)
+    if ca_bundle is not None:
+        s3 = dataclasses.replace(s3, ca_bundle=str(ca_bundle))
+    try:
+        client = s3.client()
+        _get(s3.endpoint, {}, s3.ca_bundle)
+    except InputError as error:
+        return [Check(name, False, *_split(str(error)))]
+    except HTTPError as error:
+        return [_unreachable(name, s3.endpoint, "AWS_ENDPOINT_URL_S3", error)]
+    signed_in = _tried(name, lambda: store(s3, client))
+    if signed_in[0].ok is False:
+        return signed_in
+    data, *others = bucket_names(values)
+    named = parse(uri)[0] if needed else ""
+    checks = signed_in + _tried(f"bucket {named or data}", lambda: bucket(s3, client, named or data, reading=True))
+    for other in others:
+        checks += _tried(f"bucket {other}", lambda other=other: bucket(s3, client, other))  # type: ignore[misc]
+    return checks + _tried("data set", lambda: data_set(s3, client, uri, str(parameters.get("data_digest") or "")))
+
+
+def _split(sentence: str) -> tuple[str, str]:
+    """Return what is wrong and the remedy of a sentence that has both."""
+    detail, _, remedy = sentence.rpartition(": ")
+    return detail, remedy
+
+
+def store(s3: S3, client: Any) -> Check:
+    """The object store takes the keys."""
+    from minio.error import S3Error
+
+    try:
+        client.list_buckets()
+    except S3Error as error:
+        if error.code != "AccessDenied":  # an identity need not be allowed to list them
+            return Check("object store", False, *_split(said(error, s3).removeprefix("object store ")))
+    return Check("object store", True, f"{_shown(s3.endpoint)} takes the keys")
+
+
+def bucket(s3: S3, client: Any, name: str, *, reading: bool = False) -> Check:
+    """A bucket is there, and takes, gives back and removes a small object. reading: that is more than is needed."""
+    from minio.error import S3Error
+
+    check, key, content = f"bucket {name}", f"{TEMPORARY_PREFIX}pud-doctor-{uuid.uuid4().hex}", b"pud doctor"
+    doing = "look into it"
+    try:
+        if not client.bucket_exists(name):
+            return Check(check, False, "is missing", "run pud bootstrap")
+        doing = "write"
+        written = client.put_object(name, key, _stream(content), len(content))
+        doing = "read"
+        answer = client.get_object(name, key)
+        same = answer.data == content
+        answer.release_conn()
+        doing = "remove"
+        client.remove_object(name, key, version_id=written.version_id)
+    except S3Error as error:
+        if error.code != "AccessDenied":
+            return Check(check, False, *_split(said(error, s3).removeprefix("object store ")))
+        if doing == "look into it":
+            return Check(check, None, "these keys may not look into it", "look with those that write there")
+        if doing == "write" and reading:
+            return Check(check, True, "read-only with these keys, which is enough")
+        remedy = "use keys with the rights in manifests/README.md"
+        what = "read-only with these keys" if doing == "write" else f"these keys may write, but not {doing}"
+        return Check(check, False, what, remedy)
+    if not same:
+        return Check(check, False, "gives back other bytes than it took", "look at the object store's log")
+    return Check(check, True, "written, read and removed")
+
+
+def _stream(content: bytes) -> Any:
+    import io
+
+    return io.BytesIO(content)
+
+
+def data_set(s3: S3, client: Any, uri: str, digest: str) -> Check:
+    """The data set of this digest was pushed to where the run will look for it."""
+    from minio.error import S3Error
+
+    name = "data set"
+    if not uri.startswith("dvc:s3://"):
+        return Check(name, None, f"{uri} is for the pods to see", "give -p data_uri=dvc:s3://BUCKET/PREFIX")
+    if not DIGEST.fullmatch(digest):
+        return Check(name, False, "its digest is not given", "give -p data_digest, the md5 in data.dvc with its .dir")
+    place, prefix = parse(uri)
+    try:
+        client.stat_object(place, f"{prefix}/files/md5/{digest[:2]}/{digest[2:]}".lstrip("/"))
+    except S3Error as error:
+        return Check(name, False, *_split(said(error, s3).removeprefix("object store ")))
+    return Check(name, True, f"{digest} is in {place}")
