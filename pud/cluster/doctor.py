@@ -5,6 +5,7 @@ Nothing that this prints holds a credential. Nothing is changed, but for an obje
 
 import base64
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -26,6 +27,7 @@ from pud.storage import DIGEST, S3, TEMPORARY_PREFIX, bucket_names, parse, said
 
 SINGLE_USER_NAMESPACE = "kubeflow"
 OLDEST_KUBEFLOW = (2, 10)
+TIMEOUT: dict[str, Any] = {"_request_timeout": REQUEST_SECONDS}  # of each request to Kubernetes
 STORAGE_VARIABLES = {"AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(?:pipelinechannel--)?(.+?)'\]\}\}")
@@ -89,9 +91,9 @@ class Reference:
 
 @dataclass(frozen=True)
 class Step:
-    """A task of the compiled pipeline, the caller's parameters filled in. before: all steps that end before it begins.
+    """A task of the compiled pipeline, the caller's parameters filled in.
 
-    requests and limits are by Kubernetes' resource names, in units and bytes.
+    before: all steps that end before it begins. asks: amounts by the names that a ResourceQuota uses, in units and bytes.
     """
 
     name: str
@@ -99,13 +101,17 @@ class Step:
     before: frozenset[str]
     image: str
     pool: str
-    requests: Mapping[str, Decimal]
-    limits: Mapping[str, Decimal]
+    asks: Mapping[str, Decimal]
     node_selector: Mapping[str, str]
     tolerations: Sequence[Mapping[str, Any]]
     seconds: int
     disk: Decimal
     references: tuple[Reference, ...]
+
+    @property
+    def requests(self) -> dict[str, Decimal]:
+        """What a node must have, by the names of its resources."""
+        return _stripped(self.asks)
 
 
 @dataclass(frozen=True)
@@ -186,16 +192,6 @@ def _step(
     platform: Mapping[str, Any],
     values: Mapping[str, Any],
 ) -> Step:
-    resources = container.get("resources", {})
-    limits = _amounts(resources, "Limit", values)
-    requests = limits | _amounts(resources, "Request", values)  # Kubernetes takes a limit for a missing request
-    accelerator = resources.get("accelerator")
-    if accelerator:
-        kind, asked = (_filled(accelerator.get(key, ""), values) for key in ("resourceType", "resourceCount"))
-        if not asked.isdigit():
-            raise InputError(f"accelerator count {asked!r} is no whole number: give 0 or more")
-        if int(asked):
-            requests, limits = ({**amounts, kind: Decimal(asked)} for amounts in (requests, limits))
     selector, tolerations = platform.get("nodeSelector", {}), platform.get("tolerations", [])
     placed = _filled(selector["nodeSelectorJson"], values) if "nodeSelectorJson" in selector else selector.get("labels")
     tolerated: list[Mapping[str, Any]] = []
@@ -208,9 +204,8 @@ def _step(
         component=re.sub(r"^exec-|-\d+$", "", label),
         before=before,
         image=_filled(container.get("image", ""), values),
-        pool="GPU pool" if accelerator else "CPU pool",
-        requests=requests,
-        limits=limits,
+        pool="GPU pool" if "accelerator" in container.get("resources", {}) else "CPU pool",
+        asks=_asks(container.get("resources", {}), values),
         node_selector=placed or {},
         tolerations=tolerated,
         seconds=int(platform.get("activeDeadlineSeconds", 0)),
@@ -219,9 +214,25 @@ def _step(
     )
 
 
-def _amounts(resources: Mapping[str, Any], kind: str, values: Mapping[str, Any]) -> dict[str, Decimal]:
-    found = {name.lower(): _filled(resources.get(f"resource{name}{kind}", ""), values) for name in ("Cpu", "Memory")}
-    return {name: _quantity(text) for name, text in found.items() if text}
+def _asks(resources: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Decimal]:
+    asks = {"pods": Decimal(1)}
+    for resource in ("Cpu", "Memory"):
+        limit = _filled(resources.get(f"resource{resource}Limit", ""), values)
+        # Kubernetes takes a limit for a missing request
+        request = _filled(resources.get(f"resource{resource}Request", ""), values) or limit
+        named = {f"requests.{resource.lower()}": request, f"limits.{resource.lower()}": limit}
+        asks |= {name: _quantity(amount) for name, amount in named.items() if amount}
+    if accelerator := resources.get("accelerator"):
+        count = _filled(accelerator.get("resourceCount", ""), values)
+        if not count.isdecimal():
+            raise InputError(f"accelerator_count is {count!r}: give 0 or more")
+        if int(count):
+            asks[f"requests.{_filled(accelerator.get('resourceType', ''), values)}"] = Decimal(count)
+    return asks
+
+
+def _stripped(amounts: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    return {name.removeprefix("requests."): amounts[name] for name in amounts if name.startswith("requests.")}
 
 
 def _references(platform: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Reference]:
@@ -258,27 +269,26 @@ class Estimate:
 
     steps: int
     at_once: Mapping[str, Decimal]
-    accelerators: Mapping[str, Decimal]
     seconds: float
     longest: float
     disk: Decimal
     artifacts_megabytes: float
 
     def __str__(self) -> str:
-        at, gib = self.at_once, {name: self.at_once[name] / GIB for name in ("requests.memory", "limits.memory")}
-        gpus = ", ".join(f"{count} {kind}" for kind, count in self.accelerators.items()) or "none"
-        return "\n".join(
-            (
-                f"pods     {self.steps} steps, each after a short driver; at once {at['pods']}",
-                f"GPUs     at once {gpus}",
-                f"CPU      at once {at['requests.cpu']:g} requested, {at['limits.cpu']:g} at most",
-                f"memory   at once {gib['requests.memory']:g} GiB requested, {gib['limits.memory']:g} GiB at most",
-                f"storage  up to {self.disk / GIB:g} GiB on a node's disk, about {self.artifacts_megabytes:.0f} MB of "
-                f"artifacts in the object store (for images of 28 x 28)",
-                f"time     about {math.ceil(self.seconds / 60)} min on two CPU cores, "
-                f"never more than {self.longest / 3600:g} h without retries",
-            )
-        )
+        requests = _stripped(self.at_once)
+        limits = {name: self.at_once.get(f"limits.{name}", Decimal(0)) for name in ("cpu", "memory")}
+        gpus = [f"{count} {kind}" for kind, count in requests.items() if kind not in limits]
+        lines = {
+            "pods": f"{self.steps} steps, each after a short driver; {self.at_once['pods']} at once",
+            "GPUs": f"{', '.join(gpus) or 'none'} at once",
+            "CPU": f"{requests.get('cpu', 0):g} requested at once, {limits['cpu']:g} at most",
+            "memory": f"{requests.get('memory', 0) / GIB:g} GiB requested at once, {limits['memory'] / GIB:g} at most",
+            "storage": f"up to {self.disk / GIB:g} GiB of a node's disk, about {self.artifacts_megabytes:.0f} MB of "
+            "artifacts (of images of 28 x 28)",
+            "time": f"about {math.ceil(self.seconds / 60)} min on two CPU cores, "
+            f"{self.longest / 3600:g} h at most without retries",
+        }
+        return "\n".join(f"{name:8} {text}" for name, text in lines.items())
 
 
 def estimate(pipeline: Path, parameters: Mapping[str, Any]) -> Estimate:
@@ -294,17 +304,11 @@ def _estimate(compiled: Compiled) -> Estimate:
     steps = sorted(compiled.steps, key=lambda step: len(step.before))
     scale = int(compiled.parameters.get("train_size") or MEASURED_IMAGES) / MEASURED_IMAGES
     measured = {step.name: MEASURED.get(step.component, (0, 0.0)) for step in steps}
-    at_once = {"pods": most_at_once(steps, lambda _: Decimal(1))}
-    for kind in ("requests", "limits"):
-        for resource in sorted({"cpu", "memory"}.union(*(getattr(step, kind) for step in steps))):
-            at_once[f"{kind}.{resource}"] = most_at_once(
-                steps, lambda step, kind=kind, resource=resource: getattr(step, kind).get(resource, Decimal(0))
-            )
-    kinds = {name: name.removeprefix("requests.") for name in at_once if name.startswith("requests.")}
     return Estimate(
         steps=len(steps),
-        at_once=at_once,
-        accelerators={kind: at_once[name] for name, kind in kinds.items() if kind not in ("cpu", "memory")},
+        at_once={
+            name: most_at_once(steps, name) for name in dict.fromkeys(name for step in steps for name in step.asks)
+        },
         seconds=_longest_path(steps, {name: seconds * scale + POD_SECONDS for name, (seconds, _) in measured.items()}),
         longest=_longest_path(steps, {step.name: float(step.seconds) for step in steps}),
         disk=max((step.disk for step in steps), default=Decimal(0)),
@@ -312,14 +316,14 @@ def _estimate(compiled: Compiled) -> Estimate:
     )
 
 
-def most_at_once(steps: Sequence[Step], amount: Callable[[Step], Decimal]) -> Decimal:
-    """Return the largest sum of amounts over steps of which none is before another."""
+def most_at_once(steps: Sequence[Step], name: str) -> Decimal:
+    """Return the most that steps of which none is before another ask for together."""
     if not steps:
         return Decimal(0)
     first, *others = steps
     beside = [step for step in others if first.name not in step.before and step.name not in first.before]
-    with_it = amount(first) + most_at_once(beside, amount)
-    return with_it if len(beside) == len(others) else max(with_it, most_at_once(others, amount))
+    with_it = first.asks.get(name, Decimal(0)) + most_at_once(beside, name)
+    return with_it if len(beside) == len(others) else max(with_it, most_at_once(others, name))
 
 
 def _longest_path(steps: Sequence[Step], seconds: Mapping[str, float]) -> float:
@@ -410,7 +414,7 @@ def examine(
         raise InputError(f"CA bundle {ca_bundle} is missing: give a PEM file")
     compiled = read(pipeline, parameters or {})
     namespace = namespace or SINGLE_USER_NAMESPACE
-    checks = _tried("Kubeflow", lambda: kubeflow(endpoint, token.strip(), ca_bundle))
+    checks = _tried("Kubeflow", kubeflow, endpoint, token.strip(), ca_bundle)
     known: dict[str, str] = {}
     api, reached = _kubernetes()
     checks.append(reached)
@@ -418,15 +422,15 @@ def examine(
         checks += _in_the_cluster(api, namespace, compiled)
         known = pod_environment(api, namespace, compiled.references)
     values = {**known, **{name: value for name, value in environment.items() if value}}
-    checks += _storage(values, ca_bundle, compiled.parameters)
-    checks += _tried("MLflow", lambda: mlflow(values, known, ca_bundle, compiled.parameters))
+    checks += _tried("object store", object_store, values, ca_bundle, compiled.parameters)
+    checks += _tried("MLflow", mlflow, values, known, ca_bundle, compiled.parameters)
     return _without_secrets(checks, [token.strip(), *_secrets(known), *_secrets(environment)])
 
 
-def _tried(name: str, look: Callable[[], Check | list[Check]]) -> list[Check]:
+def _tried(name: str, look: Callable[..., Check | list[Check]], *arguments: Any) -> list[Check]:
     """Return what a look found. What it raises is a warning, so that it hides no other."""
     try:
-        found = look()
+        found = look(*arguments)
     except Exception as error:
         if getattr(error, "status", None) == 403:
             return [Check(name, None, "this account may not look", "ask for the right, or an administrator to look")]
@@ -563,8 +567,6 @@ def mlflow(
 
 # ------------------------------------------------------------------------------------------------------- Kubernetes
 
-TIMEOUT: dict[str, Any] = {"_request_timeout": REQUEST_SECONDS}
-
 
 def _kubernetes() -> tuple[Any, Check]:
     """Return a client of the Kubernetes API, None if it does not answer, and what was found."""
@@ -594,17 +596,14 @@ def _in_the_cluster(api: Any, namespace: str, compiled: Compiled) -> list[Check]
 
     core = client.CoreV1Api(api)
     from_store = str(compiled.parameters.get("data_uri", "")).startswith("dvc:s3://")
-    checks = _tried("namespace", lambda: namespace_exists(core, namespace))
-    checks += _tried("rights", lambda: rights(client.AuthorizationV1Api(api), namespace))
+    checks = _tried("namespace", namespace_exists, core, namespace)
+    checks += _tried("rights", rights, client.AuthorizationV1Api(api), namespace)
     for name in sorted({step.pool for step in compiled.steps}, reverse=True):
-        checks += _tried(name, lambda name=name: pool(core, name, compiled.steps))  # type: ignore[misc]
+        checks += _tried(name, pool, core, name, compiled.steps)
     for one in compiled.references:
         needed = not one.optional or (from_store and not STORAGE_VARIABLES.isdisjoint(one.keys.values()))
-        checks += _tried(
-            _words(one),
-            lambda one=one, needed=needed: referred(core, namespace, one, needed),  # type: ignore[misc]
-        )
-    return checks + _tried("quota", lambda: quota(core, namespace, _estimate(compiled).at_once))
+        checks += _tried(_words(one), referred, core, namespace, one, needed)
+    return checks + _tried("quota", quota, core, namespace, _estimate(compiled).at_once)
 
 
 def namespace_exists(core: Any, namespace: str) -> Check:
@@ -803,7 +802,7 @@ def _counts(quota: Any) -> bool:
 # ----------------------------------------------------------------------------------------------------- object store
 
 
-def _storage(values: Mapping[str, str], ca_bundle: Path | None, parameters: Mapping[str, Any]) -> list[Check]:
+def object_store(values: Mapping[str, str], ca_bundle: Path | None, parameters: Mapping[str, Any]) -> list[Check]:
     """The object store answers and takes the keys; the buckets and the data set are there."""
     from urllib3.exceptions import HTTPError
 
@@ -822,15 +821,15 @@ def _storage(values: Mapping[str, str], ca_bundle: Path | None, parameters: Mapp
         return [Check(name, False, *_split(str(error)))]
     except HTTPError as error:
         return [_unreachable(name, s3.endpoint, "AWS_ENDPOINT_URL_S3", error)]
-    signed_in = _tried(name, lambda: store(s3, client))
-    if signed_in[0].ok is False:
-        return signed_in
+    signed_in = store(s3, client)
+    if not signed_in.ok:
+        return [signed_in]
     data, *others = bucket_names(values)
-    named = parse(uri)[0] if needed else ""
-    checks = signed_in + _tried(f"bucket {named or data}", lambda: bucket(s3, client, named or data, reading=True))
+    data = parse(uri)[0] if needed else data
+    checks = [signed_in, *_tried(f"bucket {data}", bucket, s3, client, data, True)]
     for other in others:
-        checks += _tried(f"bucket {other}", lambda other=other: bucket(s3, client, other))  # type: ignore[misc]
-    return checks + _tried("data set", lambda: data_set(s3, client, uri, str(parameters.get("data_digest") or "")))
+        checks += _tried(f"bucket {other}", bucket, s3, client, other, False)
+    return checks + _tried("data set", data_set, s3, client, uri, str(parameters.get("data_digest") or ""))
 
 
 def _split(sentence: str) -> tuple[str, str]:
@@ -851,8 +850,8 @@ def store(s3: S3, client: Any) -> Check:
     return Check("object store", True, f"{_shown(s3.endpoint)} takes the keys")
 
 
-def bucket(s3: S3, client: Any, name: str, *, reading: bool = False) -> Check:
-    """A bucket is there, and takes, gives back and removes a small object. reading: that is more than is needed."""
+def bucket(s3: S3, client: Any, name: str, reading_is_enough: bool) -> Check:
+    """A bucket is there, and takes, gives back and removes a small object, or can be read where that is enough."""
     from minio.error import S3Error
 
     check, key, content = f"bucket {name}", f"{TEMPORARY_PREFIX}pud-doctor-{uuid.uuid4().hex}", b"pud doctor"
@@ -861,7 +860,7 @@ def bucket(s3: S3, client: Any, name: str, *, reading: bool = False) -> Check:
         if not client.bucket_exists(name):
             return Check(check, False, "is missing", "run pud bootstrap")
         doing = "write"
-        written = client.put_object(name, key, _stream(content), len(content))
+        written = client.put_object(name, key, io.BytesIO(content), len(content))
         doing = "read"
         answer = client.get_object(name, key)
         same = answer.data == content
@@ -873,7 +872,7 @@ def bucket(s3: S3, client: Any, name: str, *, reading: bool = False) -> Check:
             return Check(check, False, *_split(said(error, s3).removeprefix("object store ")))
         if doing == "look into it":
             return Check(check, None, "these keys may not look into it", "look with those that write there")
-        if doing == "write" and reading:
+        if doing == "write" and reading_is_enough:
             return Check(check, True, "read-only with these keys, which is enough")
         remedy = "use keys with the rights in manifests/README.md"
         what = "read-only with these keys" if doing == "write" else f"these keys may write, but not {doing}"
@@ -881,12 +880,6 @@ def bucket(s3: S3, client: Any, name: str, *, reading: bool = False) -> Check:
     if not same:
         return Check(check, False, "gives back other bytes than it took", "look at the object store's log")
     return Check(check, True, "written, read and removed")
-
-
-def _stream(content: bytes) -> Any:
-    import io
-
-    return io.BytesIO(content)
 
 
 def data_set(s3: S3, client: Any, uri: str, digest: str) -> Check:
