@@ -93,7 +93,8 @@ class Reference:
 class Step:
     """A task of the compiled pipeline, the caller's parameters filled in.
 
-    before: all steps that end before it begins. asks: amounts by the names that a ResourceQuota uses, in units and bytes.
+    before: all steps that end before it begins.
+    asks: amounts by the names that a ResourceQuota uses, in units and bytes.
     """
 
     name: str
