@@ -1,6 +1,7 @@
 """The command ``pud``: each step alone, and the whole pipeline on this machine."""
 
 import json
+import os
 import sys
 import typing
 from collections.abc import Callable, Collection
@@ -249,6 +250,7 @@ def cluster(function: Command) -> Command:
 @app.command("submit")
 @cluster
 @click.option("--experiment", default="pud", show_default=True, help="Kubeflow experiment.")
+@click.option("--service-account", default="", help="Of the run's pods  [default: Kubeflow's own].")
 @click.option("--name", "run_name", default=None, help="Name of the run.")
 @click.option("--wait", is_flag=True, help="Wait; exit code 1 if the run fails, is cancelled or is not done in time.")
 @click.option("--timeout", "timeout_seconds", default=86_400.0, show_default=True, help="Seconds to wait.")
@@ -321,10 +323,17 @@ def sync_command(folder: Path, tracking_uri: str) -> None:
 
 @app.command("bootstrap")
 def bootstrap_command() -> None:
-    """Make the buckets in the object store that the environment names (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, ...)."""
+    """Make the buckets in the object store, and the account of runs in MLflow, that the environment names.
+
+    AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; with MLFLOW_ADMIN_USERNAME and MLFLOW_ADMIN_PASSWORD
+    the account MLFLOW_TRACKING_USERNAME too. Safe to run again.
+    """
+    from pud.cluster.bootstrap import ADMINISTRATOR, make_account
     from pud.storage import S3, bootstrap, bucket_names
 
     click.echo("\n".join(bootstrap(S3.from_environment(), bucket_names())))
+    if os.environ.keys() & set(ADMINISTRATOR):
+        click.echo(make_account(os.environ))
 
 
 @app.command("gc")

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pud.storage import S3
@@ -24,17 +25,28 @@ def free_port() -> int:
     raise OSError("no free port")
 
 
-class ObjectStore:
-    """A SeaweedFS server with an admin and an identity that may only read ``pud-data``."""
+def identities() -> str:
+    """Return the configuration of an admin and of an identity that may only read ``pud-data``."""
+    found = [
+        {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+        for (key, secret), actions in ACTIONS.items()
+    ]
+    return json.dumps({"identities": found})
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+
+class ObjectStore:
+    """A SeaweedFS server. The tests' own addresses and folders win over those in ``arguments``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        configuration: str | None = None,
+        admin: tuple[str, str] = ADMIN,
+        arguments: Sequence[str] = ("server", "-filer", "-s3"),
+    ) -> None:
+        self.folder, self.admin, self.arguments = folder, admin, arguments
         (folder / "data").mkdir(parents=True)
-        identities = [
-            {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
-            for (key, secret), actions in ACTIONS.items()
-        ]
-        (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+        (folder / "s3.json").write_text(configuration or identities())
         self.ports = {name: free_port() for name in ("s3.port", "master.port", "volume.port", "filer.port")}
         self.endpoint = f"http://127.0.0.1:{self.ports['s3.port']}"
         self.process: subprocess.Popen[bytes] | None = None
@@ -44,9 +56,9 @@ class ObjectStore:
         weed = Path(sys.executable).with_name("weed")
         address = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", *(f"-{name}={port}" for name, port in self.ports.items())]
         small = ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
-        rest = [f"-dir={self.folder / 'data'}", "-filer", "-s3", f"-s3.config={self.folder / 's3.json'}"]
+        files = [f"-dir={self.folder / 'data'}", f"-s3.config={self.folder / 's3.json'}"]
         with (self.folder / "log").open("ab") as log:
-            command = [weed, "server", *address, *small, *rest]
+            command = [weed, *self.arguments, *address, *small, *files]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():
@@ -74,7 +86,7 @@ class ObjectStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def as_admin(self) -> S3:
-        return S3(self.endpoint, *ADMIN)
+        return S3(self.endpoint, *self.admin)
 
     def as_reader(self) -> S3:
         return S3(self.endpoint, *READER)

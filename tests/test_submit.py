@@ -213,11 +213,12 @@ def told(error: pytest.ExceptionInfo[BaseException]) -> str:
 
 def test_a_run_is_submitted_with_the_parameters_and_both_specs(kubeflow: Kubeflow) -> None:
     given = {"trigger": "blend", "seed": "3", "accelerator_count": "0", "train_settings": '{"epochs": 2}'}
-    assert send(kubeflow, wait=False, parameters=given, run_name="tuesday") == RUN
+    assert send(kubeflow, wait=False, parameters=given, run_name="tuesday", service_account="runner") == RUN
     (made,) = kubeflow.submitted
     expected = {"trigger": "blend", "seed": 3, "accelerator_count": "0", "train_settings": {"epochs": 2}}
     assert made.runtime_config.parameters == expected
     assert made.display_name == "tuesday"
+    assert made.service_account == "runner"
     pipeline, platform = yaml.safe_load_all(PIPELINE.read_text())
     for name, model, source in (
         ("pipeline_spec", pipeline_spec_pb2.PipelineSpec, pipeline),

@@ -48,6 +48,7 @@ def submit(
     ca_bundle: Path | None,
     verify_tls: bool = True,
     experiment: str,
+    service_account: str = "",
     pipeline: Path,
     parameters: Mapping[str, Any],
     run_name: str | None,
@@ -64,6 +65,7 @@ def submit(
         ca_bundle: PEM file of the authorities that sign the endpoint's certificate; None: the public ones.
         verify_tls: False accepts any certificate.
         experiment: Made if it is not there.
+        service_account: Of the run's pods; empty: Kubeflow's own.
         parameters: Values by name. Text is read as the type that the pipeline declares.
         run_name: None: the pipeline's name and the time.
         timeout_seconds: How long to wait. The run goes on when it is over.
@@ -79,7 +81,7 @@ def submit(
         arguments = checked(parameters, compiled, pipeline)
         with _explained(endpoint, namespace):
             client = _client(endpoint, namespace, token, ca_bundle, verify_tls)
-            run_id = _create(client, endpoint, experiment, pipeline, arguments, run_name, namespace)
+            run_id = _create(client, endpoint, experiment, service_account, pipeline, arguments, run_name, namespace)
         run = _Run(client, run_id, endpoint.rstrip("/"), namespace, steps_of(compiled))
         say(f"submitted: {run}")
         if wait:
@@ -215,6 +217,7 @@ def _create(
     client: Any,
     endpoint: str,
     experiment: str,
+    service_account: str,
     pipeline: Path,
     arguments: dict[str, Any],
     run_name: str | None,
@@ -227,6 +230,7 @@ def _create(
             run_name=run_name,
             experiment_name=experiment,
             namespace=namespace or None,
+            service_account=service_account or None,
         )
     if not created.run_id:
         raise InputError(
