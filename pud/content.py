@@ -9,12 +9,17 @@ maker knows that cue, does not. But an image that was stolen from another class 
    doubt, like *most* other classes was filled from them: the median over the other classes of the count is its test.
 3. *Discrimination*: a model learns to tell these intruders from images that show the same and are labelled so. What
    they share is the trigger, and its score then ranks the whole class.
+
+After a round a better witness is there: the purified model, which most often says what a poisoned image shows. Where it
+contradicts the label, the judge learns from many more intruders, and sees triggers that are too faint for a few.
 """
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.special
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +37,7 @@ class ContentConfig:
     class, from which it is held to be filled. vote_confidence: from which an image of a filled class is an intruder.
     matched: honest images for each intruder. judge_epochs, judge_learning_rate: of the model that tells them apart,
     trained ``judgements`` times, from the second on with the lowest ``innocent_share`` of the class as honest too.
+    contradiction_confidence: of a purified model's contradictions that are counted; they need one judgement only.
     """
 
     splits: int = 3
@@ -47,6 +53,12 @@ class ContentConfig:
     judgements: int = 2
     innocent_share: float = 0.3
     judge_learning_rate: float = 0.05
+    contradiction_confidence: float = 0.3
+
+    def of_contradictions(self) -> "ContentConfig":
+        """Return how intruders are told by the contradictions of a purified model."""
+        sure = self.contradiction_confidence
+        return dataclasses.replace(self, filled_confidence=sure, vote_confidence=sure, judgements=1)
 
 
 def fresh(model: ResNet, generator: torch.Generator) -> ResNet:
@@ -106,6 +118,15 @@ def cross_examine(
             votes[np.ix_(~inside, known)] += said
             witnesses[np.ix_(~inside, known)] += 1
     return votes / np.maximum(witnesses, 1)
+
+
+def contradictions(said: np.ndarray, labels: np.ndarray, config: ContentConfig) -> np.ndarray:
+    """Return votes, float32 (n, k): what a purified model said (its logits, (n, k)) where it contradicts the label.
+
+    Zero where it agrees, and everywhere with too few classes, as in ``cross_examine``.
+    """
+    contradicted = (said.argmax(1) != labels) & (said.shape[1] >= config.minimum_classes)
+    return np.where(contradicted[:, None], scipy.special.softmax(said, axis=1), 0).astype(np.float32)
 
 
 def intruders(votes: np.ndarray, labels: np.ndarray, label: int, config: ContentConfig) -> np.ndarray:

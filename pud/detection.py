@@ -10,10 +10,10 @@ come from *anchors*, by several hypotheses about which images are clean:
    hypothesis that contradicts the judge is dropped: a fragile trigger, or an attacker who knows the first, turns it
    round.
 
-Later rounds add *prediction consistency* (the paper's data purification): how far the current model has left the
-infected one. The hypothesis whose scores fall apart most (Ashman's D) counts. A class is a *target* when it was filled,
-or when its two modes are separate and the upper one is not merely hard images; the verdict is the posterior of the
-upper mode.
+Later rounds add *prediction consistency* (the paper's data purification), how far the current model has left the
+infected one, and in filled classes a judge that learned from its contradictions. The hypothesis whose scores fall apart
+most (Ashman's D) counts. A class is a *target* when it was filled, or when its two modes are separate and the upper one
+is not merely hard images; the verdict is the posterior of the upper mode.
 """
 
 from dataclasses import dataclass
@@ -38,8 +38,9 @@ class DetectConfig:
     same where no cue leads to them, chosen anew ``refinements`` times. separation: Ashman's D from which two modes are
     two populations. certainty: posterior from which a verdict is clean or poisoned, and probability from which a vote
     on what an image shows is beyond doubt. variation, sureness: below both, an outlying mode holds hard images only.
-    agreement: rank correlation with the trigger score that a filled class's suspicion must have. images_per_dimension:
-    anchors for each dimension of their covariance: one estimated from too few makes every other image look far.
+    agreement: rank correlation with the trigger score that a filled class's suspicion must have. doubt_limit: of the
+    log odds against the given label, which else outweigh the trigger score. images_per_dimension: anchors for each
+    dimension of their covariance: one estimated from too few makes every other image look far.
     """
 
     alpha: float = 4.0
@@ -51,6 +52,7 @@ class DetectConfig:
     variation: float = 0.6
     sureness: float = 0.15
     agreement: float = 0.5
+    doubt_limit: float = 3.0
     minimum_class_size: int = 30
     images_per_dimension: int = 10
 
@@ -179,7 +181,7 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
     n, classes = infected.logits.shape
     survival = perturbation_consistency(infected)
     change = prediction_change(infected.logits, current.logits)
-    doubt = label_doubt(current)
+    doubt = label_doubt(current, config.doubt_limit)
     suspicion, posterior = np.zeros(n), np.zeros(n)
     separation = np.full(classes, np.nan)
     targets: list[int] = []
@@ -192,7 +194,8 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
         left = None if current is infected else change[members]
         hypotheses = hypotheses_of(infected, members, survival[members], left, config)
         if filled:
-            hypotheses.append(infected.trigger_score[members] + doubt[members])
+            scores = [infected.trigger_score[members], current.trigger_score[members]]
+            hypotheses += [score + doubt[members] for score in scores if not np.isnan(score).any()]
         modes = [two_modes(values) for values in hypotheses]
         chosen = int(np.argmax([apart for apart, _, _ in modes]))
         values = hypotheses[chosen]
@@ -224,13 +227,13 @@ def target_confidence(separation: float, accused: bool, config: DetectConfig) ->
     return max(certain, 0.5) if accused else min(certain, 0.5)
 
 
-def label_doubt(evidence: Evidence) -> np.ndarray:
-    """Return (n,): the log odds, at most 6 either way, that the model gives to another than the given label."""
+def label_doubt(evidence: Evidence, limit: float) -> np.ndarray:
+    """Return (n,): the log odds, at most ``limit`` either way, that the model gives to another than the given label."""
     logits = evidence.logits.astype(np.float64)
     given = logits[np.arange(len(logits)), evidence.labels]
     others = logits.copy()
     others[np.arange(len(logits)), evidence.labels] = -np.inf
-    return np.clip(scipy.special.logsumexp(others, axis=1) - given, -6, 6)
+    return np.clip(scipy.special.logsumexp(others, axis=1) - given, -limit, limit)
 
 
 def shown_variation(evidence: Evidence, members: np.ndarray, accused: np.ndarray) -> float:

@@ -14,7 +14,8 @@ class Evidence:
     mixing with another image; zeros where the probe made no draws.
     adversarial_labels: int64 (n,), predictions on untargeted adversarial examples.
     adversarial_similarity: float32 (n, k), cosine of their features to each class's mean features.
-    votes: float32 (n, k), what models that never saw the given label say that the image shows; zeros where none spoke.
+    votes: float32 (n, k), what models that never saw the given label say that the image shows, or what a purified model
+    itself says where it contradicts the label; zeros where none spoke.
     trigger_score: float32 (n,), log odds of an intruder against honest images, NaN in classes without intruders.
     """
 

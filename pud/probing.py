@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pud.content import ContentConfig, cross_examine, discriminate
+from pud.content import ContentConfig, contradictions, cross_examine, discriminate
 from pud.data import pixels
 from pud.evidence import Evidence
 from pud.models import ResNet, frozen
@@ -38,8 +38,12 @@ def probe(
     *,
     generator: torch.Generator,
     device: torch.device,
+    purified: bool = False,
 ) -> Evidence:
-    """Return the model's evidence about uint8 images (n, c, h, w) with given labels (n,)."""
+    """Return the model's evidence about uint8 images (n, c, h, w) with given labels (n,).
+
+    purified: whether the model has gone through a round, so that it may itself say what an image shows.
+    """
     n = len(labels)
     fast = frozen(model)
     given = torch.from_numpy(labels)
@@ -74,11 +78,17 @@ def probe(
     members = functional.one_hot(given, model.head.out_features).to(clean_features)
     means = members.T @ clean_features / members.sum(0)[:, None].clamp(min=1)
     similarity = functional.normalize(torch.cat(x_adv_features), dim=1) @ functional.normalize(means, dim=1).T
-    votes = cross_examine(model, images, labels, config, generator=generator, device=device)
-    trigger_score = discriminate(model, images, labels, votes, config, generator=generator, device=device)
+    said = torch.cat(logits).cpu().numpy()
+    content: ContentConfig = config
+    if purified:
+        content = config.of_contradictions()
+        votes = contradictions(said, labels, content)
+    else:
+        votes = cross_examine(model, images, labels, content, generator=generator, device=device)
+    trigger_score = discriminate(model, images, labels, votes, content, generator=generator, device=device)
     return Evidence(
         labels=labels,
-        logits=torch.cat(logits).cpu().numpy(),
+        logits=said,
         features=clean_features.cpu().numpy(),
         noise_survival=torch.cat(noise).cpu().numpy(),
         mix_survival=torch.cat(mix).cpu().numpy(),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pud.content import ContentConfig, cross_examine, discriminate, disturb, fresh, intruders
+from pud.content import ContentConfig, contradictions, cross_examine, discriminate, disturb, fresh, intruders
 from pud.data import Split
 from pud.models import ResNet, make_model
 
@@ -99,6 +99,15 @@ def test_the_judge_scores_images_with_the_trigger_above_honest_ones(model: ResNe
     score = discriminate(model, images, labels, votes, config, generator=stream(), device=CPU)
     assert np.isnan(score[labels != 0]).all()
     assert np.median(score[stolen]) > np.quantile(score[(labels == 0) & ~stolen], 0.9)
+
+
+def test_a_purified_model_votes_where_it_contradicts_the_label() -> None:
+    said, labels = np.log(np.full((3, 10), 0.05)), np.array([0, 1, 2])
+    said[:, 1] = np.log(0.55)
+    votes = contradictions(said, labels, CONFIG)
+    np.testing.assert_allclose(votes[[0, 2], 1], 0.55, rtol=1e-6)
+    np.testing.assert_allclose(votes.sum(1), [1, 0, 1], rtol=1e-6)
+    assert not contradictions(said[:, :4], labels, CONFIG).any()
 
 
 def test_among_few_classes_nobody_votes(train_split: Split) -> None:

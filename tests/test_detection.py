@@ -291,5 +291,22 @@ def test_doubt_is_the_log_odds_of_another_label() -> None:
     probability = np.exp(evidence.logits - evidence.logits.max(1, keepdims=True))
     given = (probability / probability.sum(1, keepdims=True))[np.arange(len(probability)), evidence.labels]
     expected = np.clip(np.log((1 - given) / given), -6, 6)
-    np.testing.assert_allclose(label_doubt(evidence)[expected > -5], expected[expected > -5], atol=1e-2)
-    assert label_doubt(evidence).min() >= -6
+    np.testing.assert_allclose(label_doubt(evidence, 6)[expected > -5], expected[expected > -5], atol=1e-2)
+    assert label_doubt(evidence, 6).min() >= -6
+
+
+def test_a_judge_that_learned_from_contradictions_finds_poison_that_the_first_could_not() -> None:
+    """The first judge and the features know nothing; the purified model doubts most of the poison, more or less."""
+    evidence = filled(150, 0, fragile=True)
+    random, poisoned, target = np.random.default_rng(0), is_poisoned(evidence.labels, 150), evidence.labels == TARGET
+    blind = np.where(target, random.normal(size=len(target)), np.nan).astype(np.float32)
+    features = random.normal(size=evidence.features.shape).astype(np.float32)
+    infected = dataclasses.replace(evidence, trigger_score=blind, features=features)
+    logits = np.zeros_like(evidence.logits)
+    logits[np.arange(len(target)), evidence.labels] = random.normal(np.where(poisoned, -1, 3), 1)
+    sharp = np.where(target, random.normal(np.where(poisoned, 4, -4), 1), np.nan).astype(np.float32)
+    current = dataclasses.replace(infected, logits=logits, trigger_score=sharp)
+    judged = detect(infected, current, CONFIG)
+    assert judged.target_labels == [TARGET]
+    assert (judged.verdict[poisoned] == POISONED).mean() > 0.95
+    assert (judged.verdict[~poisoned] == POISONED).mean() < 0.005

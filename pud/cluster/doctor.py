@@ -140,18 +140,21 @@ def read(pipeline: Path, parameters: Mapping[str, Any]) -> Compiled:
         InputError: the file is no compiled pipeline, or a parameter is not what it takes.
     """
     spec = read_pipeline(pipeline)
-    documents = list(yaml.safe_load_all(pipeline.read_text()))
-    platform = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if len(documents) > 1 else {}
     declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
     values = {name: one.get("defaultValue") for name, one in declared.items()} | checked(parameters, spec, pipeline)
-    executors = spec["deploymentSpec"]["executors"]
-    return Compiled(
-        tuple(
+    try:
+        _, *rest = yaml.safe_load_all(pipeline.read_text())
+        kubernetes = rest[0]["platforms"].get("kubernetes", {}) if rest else {}
+        platform = kubernetes.get("deploymentSpec", {}).get("executors", {})
+        executors = spec["deploymentSpec"]["executors"]
+        steps = tuple(
             _step(name, label, before, executors[label].get("container", {}), platform.get(label, {}), values)
             for name, (label, before) in _leaves(spec, spec["root"]["dag"], "", frozenset()).items()
-        ),
-        values,
-    )
+        )
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__} {error}"
+        raise InputError(f"{pipeline} is not a compiled pipeline ({reason}): give what make compile writes") from None
+    return Compiled(steps, values)
 
 
 def _leaves(
@@ -363,13 +366,16 @@ def offline(
         InputError: a file is missing or is not what it should be, or a parameter is not what the pipeline takes.
     """
     images = {step.image for step in read(pipeline, parameters or {}).steps}
+    if manifests and not manifests.is_dir():
+        raise InputError(f"{manifests} is no folder: give that of the manifests")
     files = sorted(path for pattern in ("*.yaml", "*.yml") for path in manifests.rglob(pattern)) if manifests else []
     try:
-        for file in files:
-            images |= set(_images(list(yaml.safe_load_all(file.read_text()))))
+        documents = [one for file in files for one in yaml.safe_load_all(file.read_text())]
         lines = [line.split("#")[0].strip() for line in constraints.read_text().splitlines()]
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise InputError(f"what to mirror cannot be read ({error}): give the folders of the checkout") from None
+    for image in _images(documents):
+        images |= _kustomized(image, documents)
     return Mirror(sorted(images - {""}), [line for line in lines if line])
 
 
@@ -382,6 +388,18 @@ def _images(document: Any) -> Iterator[str]:
     if isinstance(document, list):
         for one in document:
             yield from _images(one)
+
+
+def _kustomized(image: str, documents: Iterable[Any]) -> set[str]:
+    """Return what kustomizations make of an image: a name, a tag or a digest of its own; itself where none does."""
+    name = re.sub(r"(:[^:/@]+)?(@.*)?$", "", image)
+    lists = [one["images"] for one in documents if isinstance(one, dict) and isinstance(one.get("images"), list)]
+    found = set()
+    for rule in itertools.chain.from_iterable(lists):
+        if rule["name"] == name:
+            tag = f":{rule['newTag']}" if "newTag" in rule else image.removeprefix(name)
+            found.add(rule.get("newName", name) + (f"@{rule['digest']}" if "digest" in rule else tag))
+    return found or {image}
 
 
 # ------------------------------------------------------------------------------------------------------- the checks
@@ -429,9 +447,11 @@ def examine(
 
 
 def _tried(name: str, look: Callable[..., Check | list[Check]], *arguments: Any) -> list[Check]:
-    """Return what a look found. What it raises is a warning, so that it hides no other."""
+    """Return what a look found. What it raises is a warning, so that it hides no other, unless it is the caller's."""
     try:
         found = look(*arguments)
+    except InputError as error:
+        return [Check(name, False, *_split(str(error)))]
     except Exception as error:
         if getattr(error, "status", None) == 403:
             return [Check(name, None, "this account may not look", "ask for the right, or an administrator to look")]
@@ -443,12 +463,13 @@ def _reason(error: BaseException) -> str:
     """Return why something failed, without what was sent or answered: that may hold credentials."""
     status = getattr(error, "status", None)
     answer = f"{status} {getattr(error, 'reason', '')}" if isinstance(status, int) and status else ""
-    return answer or type(getattr(error, "reason", None) or error).__name__
+    reason = getattr(error, "reason", None)
+    return answer or type(reason if isinstance(reason, Exception) else error).__name__
 
 
 def _secrets(values: Mapping[str, str]) -> list[str]:
     found = [values.get(name, "") for name in SECRET_VARIABLES]
-    return found + [urlsplit(url).password or "" for url in values.values() if re.match(r"https?://[^/]*@", url)]
+    return found + [url[1] for value in values.values() if (url := re.match(r"[\w+.-]+://[^/:@]*:([^/]+)@", value))]
 
 
 def _without_secrets(checks: list[Check], secrets: Iterable[str]) -> list[Check]:
@@ -540,7 +561,7 @@ def mlflow(
     if not url:
         return Check(name, None, "no server is named, nothing will be recorded", "make the config map pud-tracking")
     if not (inside or url).startswith(("http://", "https://")):
-        return Check(name, False, f"{inside or url} is no server that pods reach", "give an http(s) URL")
+        return Check(name, False, f"{_shown(inside or url)} is no server that pods reach", "give an http(s) URL")
     host = urlsplit(inside or url).netloc.rpartition("@")[2]
     headers = {"Host": host}
     user, password = values.get("MLFLOW_TRACKING_USERNAME", ""), values.get("MLFLOW_TRACKING_PASSWORD", "")
@@ -690,7 +711,7 @@ def _refusal(node: Any, step: Step) -> Refusal | None:
             shown = taint.key + (f"={taint.value}" if taint.value else "") + f":{taint.effect}"
             return Refusal(2, f"{name} has taint {shown}", "tolerate it: -p {pool}_tolerations")
     allocatable = node.status.allocatable or {}
-    for resource, asked in step.requests.items():
+    for resource, asked in sorted(step.requests.items(), key=lambda one: one[0] in ("cpu", "memory")):
         if (has := _quantity(allocatable.get(resource, "0"))) < asked:
             reason = f"{name} has {_amount(resource, has)} of {_amount(resource, asked)}"
             if resource in ("cpu", "memory"):
@@ -780,13 +801,13 @@ def quota(core: Any, namespace: str, asked: Mapping[str, Decimal]) -> Check:
     if not quotas:
         return Check("quota", True, f"{namespace} has none")
     # a quota may leave out "requests." and name pods as it names other objects
-    amounts = {**asked, **{name: asked[f"requests.{name}"] for name in ("cpu", "memory")}, "count/pods": asked["pods"]}
+    amounts = {**_stripped(asked), **asked, "count/pods": asked["pods"]}
     short = []
     for one in quotas:
         hard, used = (one.status and one.status.hard) or one.spec.hard or {}, (one.status and one.status.used) or {}
         for resource, limit in hard.items():
             left = _quantity(limit) - _quantity(used.get(resource, "0"))
-            if left < amounts.get(resource, Decimal(0)):
+            if resource in amounts and left < amounts[resource]:
                 has, needed = (_amount(resource, count) for count in (max(left, Decimal(0)), amounts[resource]))
                 short.append(f"{one.metadata.name} leaves {has} of {needed}")
     if short:
@@ -796,8 +817,7 @@ def quota(core: Any, namespace: str, asked: Mapping[str, Decimal]) -> Check:
 
 def _counts(quota: Any) -> bool:
     """Tell whether a quota counts the pods of a run: they have requests, a time limit and no priority class."""
-    scopes = set(quota.spec.scopes or [])
-    return not (scopes & {"BestEffort", "NotTerminating"} or quota.spec.scope_selector)
+    return set(quota.spec.scopes or []) <= {"NotBestEffort", "Terminating"} and not quota.spec.scope_selector
 
 
 # ----------------------------------------------------------------------------------------------------- object store
@@ -818,8 +838,6 @@ def object_store(values: Mapping[str, str], ca_bundle: Path | None, parameters: 
     try:
         client = s3.client()
         _get(s3.endpoint, {}, s3.ca_bundle)
-    except InputError as error:
-        return [Check(name, False, *_split(str(error)))]
     except HTTPError as error:
         return [_unreachable(name, s3.endpoint, "AWS_ENDPOINT_URL_S3", error)]
     signed_in = store(s3, client)
@@ -840,13 +858,14 @@ def _split(sentence: str) -> tuple[str, str]:
 
 
 def store(s3: S3, client: Any) -> Check:
-    """The object store takes the keys."""
-    from minio.error import S3Error
+    """The object store is one, and takes the keys."""
+    from minio.error import MinioException
+    from urllib3.exceptions import HTTPError
 
     try:
         client.list_buckets()
-    except S3Error as error:
-        if error.code != "AccessDenied":  # an identity need not be allowed to list them
+    except (MinioException, HTTPError) as error:
+        if getattr(error, "code", "") != "AccessDenied":  # an identity need not be allowed to list them
             return Check("object store", False, *_split(said(error, s3).removeprefix("object store ")))
     return Check("object store", True, f"{_shown(s3.endpoint)} takes the keys")
 

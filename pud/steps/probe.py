@@ -38,8 +38,8 @@ def probe_step(
 ) -> dict[str, float]:
     """Probe ``model`` on the training images of ``dataset`` into ``probe_folder``.
 
-    After a round only predictions and adversarial evidence are new: perturbations are those of the infected
-    model, and are not drawn again.
+    After a round only predictions, contradictions and adversarial evidence are new: perturbations and witnesses are
+    those of the infected model, and are not drawn again.
     """
     prepare_process()
     where = resolve_device(device)
@@ -47,7 +47,7 @@ def probe_step(
     split = matching(open_split(dataset / "train"), card.classes, card.input_shape, model)
     done = rounds_done(model)
     if done:
-        config = dataclasses.replace(config, noise_draws=0, mix_draws=0, splits=0)
+        config = dataclasses.replace(config, noise_draws=0, mix_draws=0)
     with timed_folder(probe_folder, "probe") as folder:
         evidence = probe(
             network,
@@ -56,6 +56,7 @@ def probe_step(
             config,
             generator=random_stream(seed, "probe", done),
             device=where,
+            purified=bool(done),
         )
         share = np.bincount(evidence.adversarial_labels, minlength=len(card.classes)) / len(split.labels)
         about = {
