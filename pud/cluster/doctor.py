@@ -35,8 +35,8 @@ GIB = 1 << 30
 LISTED = 3  # of many nodes
 
 # (verb, resource): what submitting and watching need, and what only this look needs
-NEEDED = (("list", "pods"), ("get", "pods/log"), ("get", "configmaps"), ("get", "secrets"))
-HELPFUL = (("get", "pods"), ("list", "resourcequotas"), ("list", "nodes"))
+NEEDED = (("list", "pods"), ("get", "pods/log"))
+HELPFUL = (("get", "configmaps"), ("get", "secrets"), ("get", "pods"), ("list", "resourcequotas"), ("list", "nodes"))
 
 # A step's mean (seconds, megabytes of artifacts) in a `make demo` on two CPU cores: 20,000 images of 28 x 28, 343 s.
 MEASURED = {
