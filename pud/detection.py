@@ -39,8 +39,9 @@ class DetectConfig:
     two populations. certainty: posterior from which a verdict is clean or poisoned, and probability from which a vote
     on what an image shows is beyond doubt. variation, sureness: below both, an outlying mode holds hard images only.
     agreement: rank correlation with the trigger score that a filled class's suspicion must have. doubt_limit: of the
-    log odds against the given label, which else outweigh the trigger score. images_per_dimension: anchors for each
-    dimension of their covariance: one estimated from too few makes every other image look far.
+    log odds against the given label. doubt_weight: theirs beside a trigger score that was learned from them.
+    images_per_dimension: anchors for each dimension of their covariance: one estimated from too few makes every other
+    image look far.
     """
 
     alpha: float = 4.0
@@ -52,7 +53,8 @@ class DetectConfig:
     variation: float = 0.6
     sureness: float = 0.15
     agreement: float = 0.5
-    doubt_limit: float = 3.0
+    doubt_limit: float = 6.0
+    doubt_weight: float = 0.5
     minimum_class_size: int = 30
     images_per_dimension: int = 10
 
@@ -194,8 +196,10 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
         left = None if current is infected else change[members]
         hypotheses = hypotheses_of(infected, members, survival[members], left, config)
         if filled:
-            scores = [infected.trigger_score[members], current.trigger_score[members]]
-            hypotheses += [score + doubt[members] for score in scores if not np.isnan(score).any()]
+            hypotheses.append(infected.trigger_score[members] + doubt[members])
+            learned = current.trigger_score[members]
+            if current is not infected and not np.isnan(learned).any():
+                hypotheses.append(learned + config.doubt_weight * doubt[members])
         modes = [two_modes(values) for values in hypotheses]
         chosen = int(np.argmax([apart for apart, _, _ in modes]))
         values = hypotheses[chosen]
