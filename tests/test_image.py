@@ -9,11 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
+from servers import free_port
 
 from pipelines.pud import COMPILED, ROUNDS
 from pud.local_run import without_retries
@@ -159,6 +162,42 @@ def test_the_whole_pipeline_runs_in_it_every_component_in_its_own_container(
     report = load_report(last.parent)
     assert len(report["rounds"]) == ROUNDS
     assert last.stat().st_uid == 1000
+
+
+def test_mlflow_serves_from_it_with_a_file_system_that_cannot_be_written() -> None:
+    """As manifests/base/mlflow.yaml runs it, but for the database and the store."""
+    port = free_port()
+    settings = {"MLFLOW_FLASK_SERVER_SECRET_KEY": "key", "MLFLOW_AUTH_ADMIN_PASSWORD": "a-long-password"}
+    given = [argument for name, value in settings.items() for argument in ("--env", f"{name}={value}")]
+    sealed = [
+        "--read-only",
+        "--tmpfs",
+        "/tmp",
+        "--tmpfs",
+        "/home/pud:uid=1000",
+        "--network",
+        "host",
+        "--detach",
+        "--rm",
+    ]
+    arguments = ["--host=127.0.0.1", f"--port={port}", "--workers=2", "--serve-artifacts"]
+    places = ["--artifacts-destination=/tmp/artifacts", "--backend-store-uri=sqlite:////tmp/mlflow.db"]
+    server = ["mlflow", "server", "--app-name=basic-auth", *arguments, *places]
+    name = docker("run", "--detach", "--rm", *sealed, *given, IMAGE, *server).strip()
+    try:
+        deadline = time.monotonic() + 120
+        while not healthy(f"http://127.0.0.1:{port}/health"):
+            assert time.monotonic() < deadline, docker("logs", name)
+            time.sleep(1)
+    finally:
+        docker("kill", name)
+
+
+def healthy(url: str) -> bool:
+    try:
+        return urllib3.request("GET", url, retries=False, timeout=5).status == 200
+    except urllib3.exceptions.HTTPError:
+        return False
 
 
 def test_the_lock_files_are_those_of_the_constraints() -> None:
