@@ -1,13 +1,18 @@
-"""Real servers that tests start and stop: an S3 object store with identities of its own."""
+"""Servers that tests start and stop: a real S3 object store with identities, and HTTP for what cannot run here."""
 
 import json
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from pud.storage import S3
 
@@ -90,6 +95,49 @@ class ObjectStore:
 
     def as_reader(self) -> S3:
         return S3(self.endpoint, *READER)
+
+
+Responder = Callable[[str, str, dict[str, str], Any], tuple[int, Any]]
+
+
+@contextmanager
+def serving(answer: Responder) -> Iterator[str]:
+    """Serve ``answer(method, path, headers, body) -> (status, content)`` over HTTP and give the URL.
+
+    Headers have names in lower case; text is sent as a page, all else as JSON. What ``answer`` raises is a 400, and
+    fails the test at the end.
+    """
+    wrong: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            try:
+                status, content = answer(self.command, self.path, headers, json.loads(body or b"null"))
+            except Exception:
+                wrong.append(traceback.format_exc())
+                status, content = 400, {"error": "see the test"}
+            raw = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html" if isinstance(content, str) else "application/json")
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        do_GET = do_POST = serve
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert wrong == []
 
 
 def environment_of(s3: S3) -> dict[str, str]:

@@ -7,12 +7,9 @@ import itertools
 import json
 import os
 import sys
-import threading
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +21,7 @@ from kfp.kubernetes import mount_pvc
 from kubernetes.client import V1Taint
 from kubernetes.config import kube_config
 from mlflow.server.security_utils import INVALID_HOST_MSG, is_allowed_host_header
-from servers import ADMIN, READER, ObjectStore
+from servers import ADMIN, READER, ObjectStore, serving
 
 from pipelines.placement import on_cpu_pool, on_gpu_pool, with_data
 from pud.cli import main
@@ -110,7 +107,6 @@ class World:
     user: dict[str, str] = field(default_factory=lambda: {"server": "URL", "token": KUBERNETES_TOKEN})
     environment: dict[str, str] = field(default_factory=lambda: {"MLFLOW_TRACKING_URI": "URL"})
     hosts: list[str] = field(default_factory=lambda: [MLFLOW])
-    wrong: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.objects: dict[str, Any] = {
@@ -212,38 +208,15 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(store: ObjectStore, pipeline: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
-    class Handler(BaseHTTPRequestHandler):
-        def serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            try:
-                status, content = state.answer(urlsplit(self.path).path, headers, json.loads(body or b"null"))
-            except Exception:
-                state.wrong.append(traceback.format_exc())
-                status, content = 400, {}
-            raw = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/html" if isinstance(content, str) else "application/json")
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
+    def answer(_: str, path: str, headers: dict[str, str], body: Any) -> tuple[int, Any]:
+        return state.answer(urlsplit(path).path, headers, body)
 
-        do_GET = do_POST = serve
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    url = f"http://127.0.0.1:{server.server_port}"
-    given = {"endpoint": url, "namespace": "team", "token": KUBEFLOW_TOKEN, "pipeline": pipeline}
-    state = World(tmp_path / "kubeconfig", store.endpoint, url, given)
-    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(state.kubeconfig))
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield state
-    server.shutdown()
-    server.server_close()
-    assert state.wrong == []
+    with serving(answer) as url:
+        given = {"endpoint": url, "namespace": "team", "token": KUBEFLOW_TOKEN, "pipeline": pipeline}
+        state = World(tmp_path / "kubeconfig", store.endpoint, url, given)
+        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(state.kubeconfig))
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        yield state
 
 
 # ---------------------------------------------------------------------------------------------- one thing at a time

@@ -21,6 +21,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 from kubernetes.config import kube_config
+from servers import serving
 
 from pud.cluster import submit as submission
 from pud.cluster.submit import RunFailed, checked, read_parameters, read_pipeline, steps_of, submit
@@ -87,7 +88,6 @@ class Kubeflow:
     tokens: set[str] = field(default_factory=set)
     submitted: list[Any] = field(default_factory=list)
     experiments: list[Any] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
     url: str = ""
 
     def answer(self, method: str, target: str, body: Any) -> Answer:
@@ -136,35 +136,13 @@ class Kubeflow:
 def kubeflow() -> Iterator[Kubeflow]:
     state = Kubeflow()
 
-    class Handler(BaseHTTPRequestHandler):
-        def serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            state.requests.append(f"{self.command} {self.path}")
-            state.tokens.add(self.headers.get("Authorization", ""))
-            try:
-                status, content = state.answer(self.command, self.path, json.loads(body or b"null"))
-            except Exception:
-                state.wrong.append(traceback.format_exc())
-                status, content = problem(400)
-            raw = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/html" if isinstance(content, str) else "application/json")
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
+    def answer(method: str, path: str, headers: dict[str, str], body: Any) -> Answer:
+        state.requests.append(f"{method} {path}")
+        state.tokens.add(headers.get("authorization", ""))
+        return state.answer(method, path, body)
 
-        do_GET = do_POST = serve
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield state
-    server.shutdown()
-    server.server_close()
-    assert state.wrong == []
+    with serving(answer) as state.url:
+        yield state
 
 
 @pytest.fixture(autouse=True)
