@@ -37,7 +37,8 @@ class ContentConfig:
     class, from which it is held to be filled. vote_confidence: from which an image of a filled class is an intruder.
     matched: honest images for each intruder. judge_epochs, judge_learning_rate: of the model that tells them apart,
     trained ``judgements`` times, from the second on with the lowest ``innocent_share`` of the class as honest too.
-    contradiction_confidence: of a purified model's contradictions that are counted; they need one judgement only.
+    contradiction_confidence: of a purified model's contradictions that are counted; they need one judgement only, with
+    ``contradiction_matched`` honest images for each.
     """
 
     splits: int = 3
@@ -54,11 +55,14 @@ class ContentConfig:
     innocent_share: float = 0.3
     judge_learning_rate: float = 0.05
     contradiction_confidence: float = 0.3
+    contradiction_matched: int = 6
 
     def of_contradictions(self) -> "ContentConfig":
         """Return how intruders are told by the contradictions of a purified model."""
         sure = self.contradiction_confidence
-        return dataclasses.replace(self, filled_confidence=sure, vote_confidence=sure, judgements=1)
+        return dataclasses.replace(
+            self, filled_confidence=sure, vote_confidence=sure, judgements=1, matched=self.contradiction_matched
+        )
 
 
 def fresh(model: ResNet, generator: torch.Generator) -> ResNet:

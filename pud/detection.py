@@ -11,9 +11,9 @@ come from *anchors*, by several hypotheses about which images are clean:
    round.
 
 Later rounds add *prediction consistency* (the paper's data purification), how far the current model has left the
-infected one, and in filled classes a judge that learned from its contradictions. The hypothesis whose scores fall apart
-most (Ashman's D) counts. A class is a *target* when it was filled, or when its two modes are separate and the upper one
-is not merely hard images; the verdict is the posterior of the upper mode.
+infected one. The hypothesis whose scores fall apart most (Ashman's D) counts; in a filled class, once there is one,
+only the judge that learned from the current model's contradictions. A class is a *target* when it was filled, or when
+its two modes are separate and the upper one is not merely hard images; the verdict is the posterior of the upper mode.
 """
 
 from dataclasses import dataclass
@@ -48,13 +48,14 @@ class DetectConfig:
     anchor_fraction: float = 0.15
     central_fraction: float = 0.3
     refinements: int = 3
-    separation: float = 4.5
+    separation: float = 5.5
     certainty: float = 0.9
-    variation: float = 0.6
+    variation: float = 0.68
     sureness: float = 0.15
     agreement: float = 0.5
     doubt_limit: float = 6.0
-    doubt_weight: float = 0.5
+    doubt_weight: float = 0.25
+    confidence_in_filled: float = 0.9
     minimum_class_size: int = 30
     images_per_dimension: int = 10
 
@@ -186,6 +187,7 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
     doubt = label_doubt(current, config.doubt_limit)
     suspicion, posterior = np.zeros(n), np.zeros(n)
     separation = np.full(classes, np.nan)
+    sure = np.zeros(classes)
     targets: list[int] = []
     relabel = np.zeros(n, bool)
     for label in range(classes):
@@ -193,13 +195,13 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
         if len(members) < config.minimum_class_size:
             continue
         filled = not np.isnan(infected.trigger_score[members]).any()
-        left = None if current is infected else change[members]
-        hypotheses = hypotheses_of(infected, members, survival[members], left, config)
-        if filled:
-            hypotheses.append(infected.trigger_score[members] + doubt[members])
-            learned = current.trigger_score[members]
-            if current is not infected and not np.isnan(learned).any():
-                hypotheses.append(learned + config.doubt_weight * doubt[members])
+        learned = current.trigger_score[members]
+        if filled and current is not infected and not np.isnan(learned).any():
+            hypotheses = [learned + config.doubt_weight * doubt[members]]  # it knows far more intruders than the first
+        else:
+            left = None if current is infected else change[members]
+            hypotheses = hypotheses_of(infected, members, survival[members], left, config)
+            hypotheses += [infected.trigger_score[members] + doubt[members]] if filled else []
         modes = [two_modes(values) for values in hypotheses]
         chosen = int(np.argmax([apart for apart, _, _ in modes]))
         values = hypotheses[chosen]
@@ -213,22 +215,22 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
             relabel[members] = mislabelled
         else:
             threshold = float(values.max())
+        sure[label] = target_confidence(separation[label], label in targets, filled, config)
         suspicion[members] = values - threshold
     verdict = np.select([posterior >= config.certainty, posterior > 1 - config.certainty], [POISONED, UNSURE], CLEAN)
-    sure = [target_confidence(separation[label], label in targets, config) for label in range(classes)]
-    confidence = min((sure[label] for label in targets), default=1 - max(sure))
+    confidence = float(sure[targets].min() if targets else 1 - sure.max())
     shown = truly_shown(infected, current, relabel & (verdict == POISONED), config)
     return Detection(suspicion, posterior, verdict, shown, targets, separation, confidence)
 
 
-def target_confidence(separation: float, accused: bool, config: DetectConfig) -> float:
+def target_confidence(separation: float, accused: bool, filled: bool, config: DetectConfig) -> float:
     """Return how sure it is, in [0, 1], that a class is a target: logistic in its separation, 0.5 at the threshold.
 
-    The slope is set by what was seen (docs/results.md): honest classes stay below 4.4. A class that is accused for its
-    content whatever its separation counts at least as one at the threshold.
+    The slope is set by what was seen (docs/log.md): hard images of honest classes reach 4.7, targets that were not
+    filled lie above 7. No honest class was ever filled: such a target counts ``confidence_in_filled`` at least.
     """
-    certain = 0.0 if np.isnan(separation) else float(scipy.special.expit(4 * (separation - config.separation)))
-    return max(certain, 0.5) if accused else min(certain, 0.5)
+    certain = float(scipy.special.expit(4 * (separation - config.separation)))
+    return max(certain, config.confidence_in_filled if filled else 0.5) if accused else min(certain, 0.5)
 
 
 def label_doubt(evidence: Evidence, limit: float) -> np.ndarray:

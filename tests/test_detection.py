@@ -251,6 +251,21 @@ def test_a_fragile_trigger_is_found_by_what_its_images_show(poison: int) -> None
     assert accused[~poisoned].mean() < 0.01
 
 
+def test_a_filled_class_is_named_for_sure_whatever_its_separation() -> None:
+    """Without a round nothing tells the poison apart; after one, the judge of its contradictions decides alone."""
+    evidence = filled(150, 0, fragile=True)
+    random, target = np.random.default_rng(0), evidence.labels == TARGET
+    blind = np.where(target, random.normal(size=len(target)), np.nan).astype(np.float32)
+    infected = dataclasses.replace(evidence, trigger_score=blind, logits=np.zeros_like(evidence.logits))
+    judged = detect(infected, infected, CONFIG)
+    assert judged.separation[TARGET] < CONFIG.separation
+    assert (judged.target_labels, judged.confidence) == ([TARGET], CONFIG.confidence_in_filled)
+
+    learned = np.where(target, random.normal(size=len(target)) + 4 * (np.arange(len(target)) % 2), np.nan)
+    later = detect(infected, dataclasses.replace(infected, trigger_score=learned.astype(np.float32)), CONFIG)
+    assert (np.argsort(later.suspicion[target]) == np.argsort(learned[target].astype(np.float32))).all()
+
+
 def test_an_accused_image_is_said_to_show_what_the_votes_say_beyond_doubt() -> None:
     evidence = filled(150, 0, fragile=False)
     detection = detect(evidence, evidence, CONFIG)
