@@ -25,7 +25,7 @@ def random_start(images: Tensor, epsilon: float, generator: torch.Generator) -> 
 def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Return the gradient of the summed cross-entropy by the images, same shape; no weight gradient is computed."""
     images = images.detach().requires_grad_(True)
-    loss = functional.cross_entropy(model(images), labels, reduction="sum")
+    loss = functional.cross_entropy(model(images).float(), labels, reduction="sum")
     return torch.autograd.grad(loss, images)[0]
 
 

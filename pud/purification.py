@@ -233,15 +233,16 @@ def purify(
         refreeze(elder, teacher)
         if attacked:
             refreeze(attacked_model, student)
-            x_adv = pgd(attacked_model, x[:attacked], target[:attacked], attack, generator=generator)
+            with autocast(device):
+                x_adv = pgd(attacked_model, x[:attacked], target[:attacked], attack, generator=generator)
             x = torch.cat([x_adv, x[attacked:]])
         student.train()
         with autocast(device):
             output = student(torch.cat([x, pixels(images[extra]).to(device)]) if len(extra) else x)
         output = output.float()
         right, wrong = output[: len(x)], output[len(x) :]
-        with torch.no_grad():
-            agreed = elder(x).softmax(1)
+        with torch.no_grad(), autocast(device):
+            agreed = elder(x).float().softmax(1)
         loss = functional.cross_entropy(right, target)
         loss = loss + config.consistency_weight * (right.softmax(1) - agreed).square().sum(1).mean()
         if len(extra):
