@@ -38,15 +38,16 @@ QUALITY, FOUND, DRIFT = (
     ["to target", "similarity"],
 )
 NAMING = ["targets missed", "others accused"]
+SURE = ["calibration error", "confidence"]
 DELTAS = [f"Δ {key}" for key in QUALITY]
-NUMBERS = [*QUALITY, *FOUND, *DRIFT, *DELTAS, "RA - ACC", *NAMING, "robust", "seconds", "training seconds"]
+NUMBERS = [*QUALITY, *FOUND, *SURE, *DRIFT, *DELTAS, "RA - ACC", *NAMING, "robust", "seconds", "training seconds"]
 PLAIN = {
     "seconds": 0,
     "training seconds": 0,
     "targets missed": 0,
     "others accused": 0,
     "AUROC": 4,
-    **dict.fromkeys(DRIFT, 3),
+    **dict.fromkeys([*DRIFT, *SURE], 3),
 }  # digits of what is no percentage
 NAMES = {
     "clean_accuracy": "ACC",
@@ -56,6 +57,8 @@ NAMES = {
     "true_positive_rate": "TPR",
     "false_positive_rate": "FPR",
     "auroc": "AUROC",
+    "calibration_error": "calibration error",
+    "confidence": "confidence",
     "share_to_target": "to target",
     "similarity_to_triggered": "similarity",
     "seconds": "seconds",
@@ -388,7 +391,8 @@ def page(grid: Grid, folder: Path) -> str:
         "Every learning rate is reported; none is picked.",
         compared("rival"),
         "## Detectors",
-        means(detections, ["data", "method"], [*FOUND, "named", "seconds"]),
+        "Calibration error: of the posterior, over the images that have one or are poisoned; 0 is best.",
+        means(detections, ["data", "method"], [*FOUND, *SURE, "named", "seconds"]),
         "## Relearning",
         "ASR after brief fine-tuning on so many poisoned images.",
         means(entries.dropna(subset=amounts, how="all") if amounts else entries[:0], ["method"], amounts),

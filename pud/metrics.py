@@ -24,9 +24,30 @@ def recovery_accuracy(logits: Tensor, true_labels: Tensor) -> float:
 
 
 def detection_metrics(detection: Detection, truth: GroundTruth) -> dict[str, object]:
-    """Return the rates of the verdict ``poisoned``, the AUROC of the suspicion, and the target labels named."""
-    rates = verdict_metrics(detection.suspicion, detection.verdict == POISONED, truth)
-    return {**rates, "target_labels": detection.target_labels}
+    """Return the rates of the verdict ``poisoned``, the AUROC of the suspicion, how well the posterior is calibrated,
+    the target labels named and the confidence in them."""
+    judged = ~truth.cover
+    return {
+        **verdict_metrics(detection.suspicion, detection.verdict == POISONED, truth),
+        "calibration_error": calibration_error(detection.posterior[judged], truth.poisoned[judged]),
+        "target_labels": detection.target_labels,
+        "confidence": detection.confidence,
+    }
+
+
+def calibration_error(posterior: np.ndarray, poisoned: np.ndarray, *, bins: int = 10) -> float | None:
+    """Return the expected calibration error of a posterior (n,) over the images that have one or are poisoned.
+
+    In equal bins of the posterior, the gap between its mean and the share of poison, weighted by the bins' images (Guo
+    et al. 2017, arXiv 1706.04599, equation 3). The many that nobody suspects would hide it and are left out; None
+    where nobody is left.
+    """
+    asked = poisoned | (posterior > 0)
+    said, true = posterior[asked], poisoned[asked]
+    if not asked.any():
+        return None
+    gaps = np.bincount(np.minimum(said * bins, bins - 1).astype(int), said - true, bins)
+    return float(np.abs(gaps).sum() / len(said))
 
 
 def verdict_metrics(suspicion: np.ndarray, accused: np.ndarray, truth: GroundTruth) -> dict[str, object]:

@@ -86,7 +86,7 @@ def scalars_of(result: dict[str, Any]) -> dict[str, float]:
     """Return a stage's metrics under the names that MLflow shows."""
     values = {key: result[key] for key in SCALARS}
     values |= {f"robust_accuracy_{record['attack']}".lower(): record["value"] for record in result["robust_accuracy"]}
-    rates = ("true_positive_rate", "false_positive_rate", "auroc")
+    rates = ("true_positive_rate", "false_positive_rate", "auroc", "calibration_error", "confidence")
     found = {f"detection_{key}": result["detection"][key] for key in rates if "detection" in result}
     values |= {key: value for key, value in found.items() if value is not None}
     values |= {f"drift_{key}": value for key, value in result["drift"].items() if key != "n"}

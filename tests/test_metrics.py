@@ -8,6 +8,7 @@ from pud.detection import CLEAN, POISONED, UNSURE, Detection
 from pud.ground_truth import GroundTruth
 from pud.metrics import (
     attack_success_rate,
+    calibration_error,
     clean_accuracy,
     detection_metrics,
     recovery_accuracy,
@@ -39,7 +40,7 @@ def truth_of(poisoned: np.ndarray, cover: np.ndarray) -> GroundTruth:
 def test_detection_metrics_of_a_small_verdict() -> None:
     detection = Detection(
         suspicion=np.array([0.9, 0.8, 0.1, 0.7, 0.2, 0.3, 0.0, 0.4]),
-        posterior=np.zeros(8),
+        posterior=np.array([1.0, 0.95, 0.0, 0.95, 0.1, 0.0, 0.0, 0.5]),
         verdict=np.array([POISONED, POISONED, UNSURE, POISONED, CLEAN, CLEAN, CLEAN, UNSURE]),
         target_labels=[4],
         separation=np.array([5.0]),
@@ -57,8 +58,18 @@ def test_detection_metrics_of_a_small_verdict() -> None:
         "cover_rate_n": 1,
         "auroc": pytest.approx((4 + 4 + 1) / 12),  # pairs in the right order: 0.9 and 0.8 beat four, 0.1 beats one
         "auroc_n": 7,
+        # five have a posterior or are poisoned: 2.9 was said of two in the highest bin, 0 of one, 0.1 of none
+        "calibration_error": pytest.approx((0.9 + 1.0 + 0.1) / 5),
         "target_labels": [4],
+        "confidence": 0.9,
     }
+
+
+def test_a_posterior_that_is_right_has_no_calibration_error() -> None:
+    poisoned = np.arange(100) < 70
+    assert calibration_error(np.full(100, 0.7), poisoned) == pytest.approx(0.0)
+    assert calibration_error(np.where(poisoned, 1.0, 0.0), poisoned) == 0.0
+    assert calibration_error(np.zeros(5), np.zeros(5, bool)) is None
 
 
 def test_an_innocent_data_set_has_no_true_positive_rate() -> None:

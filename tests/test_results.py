@@ -301,8 +301,8 @@ def test_a_detector_that_names_no_class_is_not_said_to_have_named_any(tmp_path: 
     rates = {"true_positive_rate": 0.5, "false_positive_rate": 0.1, "auroc": 0.8, "seconds": 7.0}
     page = written(tmp_path, cell(detectors={"spectral": rates, "pud": found([0], [0])}))
     assert rows(page, "Detectors") == [
-        ["labels changed", "pud", "1", "99.00", "0.10", "0.9900", "1 of 1", "–"],
-        ["labels changed", "spectral", "1", "50.00", "10.00", "0.8000", "–", "7"],
+        ["labels changed", "pud", "1", "99.00", "0.10", "0.9900", "–", "–", "1 of 1", "–"],
+        ["labels changed", "spectral", "1", "50.00", "10.00", "0.8000", "–", "–", "–", "7"],
     ]
 
 
