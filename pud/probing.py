@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from pud.content import ContentConfig, contradictions, cross_examine, discriminate
 from pud.data import pixels
+from pud.device import autocast
 from pud.evidence import Evidence
 from pud.models import ResNet, frozen
 from pud.pgd import PGDConfig, pgd
@@ -52,7 +53,9 @@ def probe(
     logits, features, noise, mix, x_adv_logits, x_adv_features = [], [], [], [], [], []
 
     def survival(perturbed: Tensor, target: Tensor) -> Tensor:
-        return fast(perturbed).softmax(1).gather(1, target[:, None])[:, 0]
+        with autocast(device):
+            said = fast(perturbed)
+        return said.float().softmax(1).gather(1, target[:, None])[:, 0]
 
     for start in track(range(0, n, config.batch_size), "probe"):
         rows = slice(start, start + config.batch_size)
@@ -70,7 +73,8 @@ def probe(
                 other = pixels(images[partner[rows]]).to(device)
                 survived += survival(torch.lerp(x, other, config.mix_level), target) / config.mix_draws
             mix.append(survived)
-        x_adv = pgd(fast, x, target, attack, generator=generator)
+        with autocast(device):
+            x_adv = pgd(fast, x, target, attack, generator=generator)
         with torch.no_grad():
             x_adv_features.append(fast.features(x_adv))
             x_adv_logits.append(fast.head(x_adv_features[-1]))

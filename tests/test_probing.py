@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from pud.data import Split, pixels
+from pud.device import autocast
 from pud.evidence import Evidence
 from pud.models import ResNet, frozen
 from pud.pgd import PGDConfig, pgd
 from pud.probing import ProbeConfig, probe
 
 N = 22
+CPU = torch.device("cpu")
 CONFIG = ProbeConfig(batch_size=8, noise_draws=2, mix_draws=1, splits=1)
 
 
@@ -34,7 +36,7 @@ def sample(train_split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 def probed(model: ResNet, sample: tuple[np.ndarray, np.ndarray], config: ProbeConfig, seed: int = 0) -> Evidence:
     generator = torch.Generator().manual_seed(seed)
-    return probe(model, *sample, config, generator=generator, device=torch.device("cpu"))
+    return probe(model, *sample, config, generator=generator, device=CPU)
 
 
 def test_evidence_has_the_shapes_it_promises(model: ResNet, sample: tuple[np.ndarray, np.ndarray]) -> None:
@@ -82,8 +84,8 @@ def test_without_a_perturbation_survival_is_the_probability_of_the_given_label(
     model: ResNet, sample: tuple[np.ndarray, np.ndarray]
 ) -> None:
     evidence = probed(model, sample, dataclasses.replace(CONFIG, noise_level=0.0, mix_level=0.0))
-    with torch.no_grad():
-        expected = model(pixels(sample[0])).softmax(1).numpy()[np.arange(N), sample[1]]
+    with torch.no_grad(), autocast(CPU):
+        expected = frozen(model)(pixels(sample[0])).float().softmax(1).numpy()[np.arange(N), sample[1]]
     np.testing.assert_allclose(evidence.noise_survival, expected, atol=1e-5)
     np.testing.assert_allclose(evidence.mix_survival, expected, atol=1e-5)
 
@@ -94,7 +96,8 @@ def test_adversarial_similarity_equals_the_numpy_oracle(model: ResNet, sample: t
     fast = frozen(model)
     attack = PGDConfig(config.epsilon, config.steps, config.step_size)
     images, labels = pixels(sample[0]), torch.from_numpy(sample[1])
-    x_adv = pgd(fast, images, labels, attack, generator=torch.Generator().manual_seed(0))
+    with autocast(CPU):
+        x_adv = pgd(fast, images, labels, attack, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         clean, features = fast.features(images).double().numpy(), fast.features(x_adv).double().numpy()
         np.testing.assert_array_equal(evidence.adversarial_labels, fast(x_adv).argmax(1))
