@@ -15,6 +15,7 @@ def evaluate(
     settings: dict,
     tracking: dict,
     job: str,
+    job_name: str,
     git_commit: str,
     data_uri: str,
     seed: int,
@@ -46,6 +47,6 @@ def evaluate(
         device=device,
         git_commit=git_commit,
         data_uri=data_uri,
-        tracking=tracking_of(tracking, job),
+        tracking=tracking_of(tracking, job, job_name),
     )
     leave(metrics, values)

@@ -11,9 +11,10 @@ def finish(tracking: dict, job: str, status: PipelineTaskFinalStatus) -> None:
 
     where = tracking_of(tracking, job)
     if where:
+        from pud.errors import without_userinfo
         from pud.tracking import LOST, close
 
         try:
             close(where, "FINISHED" if status.state == "SUCCEEDED" else "FAILED")
         except LOST as error:
-            print(f"pud: MLflow at {where.uri} is lost, its run stays open: {error}")
+            print(without_userinfo(f"pud: MLflow at {where.uri} is lost, its run stays open: {error}"))

@@ -1,4 +1,10 @@
-"""Where a task runs in the cluster: node pool, requests, retries, timeout, shared memory, identity."""
+"""Where a task runs in the cluster: node pool, requests, retries, timeout, shared memory, identity.
+
+KFP 2.17 hands a retry to Argo without a policy, and Argo's own is OnFailure: a pod that its node took along (evicted,
+preempted) is an Error and is not retried. A cluster with spot nodes needs in Argo's workflow-controller-configmap
+``workflowDefaults: {spec: {templateDefaults: {retryStrategy: {limit: 3, retryPolicy: Always}}}}``, which fills
+what a template leaves open; see manifests/README.md.
+"""
 
 import os
 from typing import Any
@@ -6,7 +12,8 @@ from typing import Any
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-GPU_HOURS, CPU_HOURS = 6, 1
+GPU_HOURS, CPU_HOURS, QUEUE_HOURS = 6, 1, 24  # the last: waiting for a node, all tries together
+RETRIES = 3
 USER_ID = 1000
 
 # Names that manifests/ documents; both are optional, so that a cluster without them still runs the pipeline.
@@ -38,8 +45,7 @@ def on_cpu_pool(
 ) -> PipelineTask:
     """Place a task on the CPU node pool."""
     task.set_cpu_request("1").set_cpu_limit("4").set_memory_request("4Gi").set_memory_limit("16Gi")
-    kubernetes.set_timeout(task, CPU_HOURS * 3600)
-    return _placed(task, image, node_selector, tolerations, cached)
+    return _placed(task, image, node_selector, tolerations, cached, CPU_HOURS)
 
 
 def on_gpu_pool(
@@ -55,14 +61,18 @@ def on_gpu_pool(
     """Place a task on the GPU node pool, with shared memory for data loading."""
     task.set_cpu_request("2").set_cpu_limit("8").set_memory_request("8Gi").set_memory_limit("32Gi")
     task.set_accelerator_type(accelerator).set_accelerator_limit(accelerator_count)
-    kubernetes.set_timeout(task, GPU_HOURS * 3600)
     kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit="8Gi")
-    return _placed(task, image, node_selector, tolerations, cached)
+    return _placed(task, image, node_selector, tolerations, cached, GPU_HOURS)
 
 
-def _placed(task: PipelineTask, image: Any, node_selector: Any, tolerations: Any, cached: bool) -> PipelineTask:
+def _placed(
+    task: PipelineTask, image: Any, node_selector: Any, tolerations: Any, cached: bool, hours: int
+) -> PipelineTask:
     task.set_container_image(image).set_caching_options(cached)
-    task.set_retry(3, backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    kubernetes.set_timeout(task, hours * 3600)
+    # Argo counts the longest time from the beginning of the first try, not of the last wait
+    longest = f"{(RETRIES + 1) * hours + QUEUE_HOURS}h"
+    task.set_retry(RETRIES, backoff_duration="30s", backoff_factor=2, backoff_max_duration=longest)
     kubernetes.add_node_selector_json(task, node_selector)
     kubernetes.add_toleration_json(task, tolerations)
     kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)

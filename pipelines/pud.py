@@ -94,7 +94,8 @@ def defence(
             dataset=dataset,
             ground_truth=ground_truth,
             settings=evaluate_settings,
-            job=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+            job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
             tracking=tracking,
             git_commit=git_commit,
             data_uri=data_uri,
@@ -152,7 +153,7 @@ def pud(
     cpu_tolerations: list = [],  # noqa: B006
 ) -> None:
     """Run the defence, and close its tracking run whatever happened."""
-    closed = finish(tracking=tracking, job=dsl.PIPELINE_JOB_NAME_PLACEHOLDER)
+    closed = finish(tracking=tracking, job=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
     on_cpu_pool(closed, image, cpu_node_selector, cpu_tolerations, cached=False)
     with dsl.ExitHandler(closed, name="always-close-tracking"):
         defence(

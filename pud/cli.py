@@ -313,8 +313,8 @@ def verify_command(**options: Any) -> None:
 
 @app.command("sync")
 @click.argument("folder", type=FOLDER, default=Path("runs/latest"))
-@tracking_option
-def sync_command(folder: Path, tracking_uri: str) -> None:
+@click.option("--tracking-uri", default=None, help="MLflow server  [default: the one that the run lost].")
+def sync_command(folder: Path, tracking_uri: str | None) -> None:
     """Send to MLflow what a run could not record while it was lost."""
     from pud.tracking import sync
 

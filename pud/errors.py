@@ -1,5 +1,12 @@
-"""The one exception that is meant for people."""
+"""The one exception that is meant for people, and what no text may show."""
+
+import re
 
 
 class InputError(ValueError):
     """Something the user gave is wrong: the message names the thing and the remedy."""
+
+
+def without_userinfo(text: object) -> str:
+    """Return a text in which no URL has its name and password."""
+    return re.sub(r"://[^/\s]*@", "://", str(text))

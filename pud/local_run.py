@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,15 +13,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
-from pud.errors import InputError
+from pud.errors import InputError, without_userinfo
 from pud.files import write_json
 from pud.progress import MARK
 from pud.report import UNTRACKED, load_report, table
+
+if TYPE_CHECKING:
+    from pud.tracking import Tracking
 
 TAIL_SECONDS = 0.5
 GRACE_SECONDS = 10
@@ -53,14 +58,14 @@ def run(
     root = pipeline.resolve().parent.parent
     name = name or time.strftime(f"{trigger}-%Y%m%d-%H%M%S")
     folder = (runs / name).resolve()
-    tracking = {"off": True} if no_tracking else _tracking(tracking_uri, experiment, name)
+    tracking = None if no_tracking else _tracking(tracking_uri, experiment, folder)
     arguments = {
         "data_uri": _absolute(data_uri),
         "data_digest": dvc_digest(root, data_uri) if data_digest is None else data_digest,
         "trigger": trigger,
         "seed": seed,
         "device": device,
-        "tracking": tracking,
+        "tracking": _as_parameter(tracking),
         "git_commit": git_commit(root),
         "image": f"pud:{source_digest(root)}",
         **dict(map(_parameter, parameters)),
@@ -68,7 +73,7 @@ def run(
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     try:
         job = {"pipeline": str(pipeline.resolve()), "folder": str(folder), "arguments": arguments}
-        code = _watch(job, folder / "kfp.log", root)
+        code = _watch(job, folder / "kfp.log", root, tracking)
     except KeyboardInterrupt:
         _close(tracking, "KILLED")
         raise
@@ -112,24 +117,32 @@ def git_commit(root: Path) -> str:
     return found.stdout.strip()
 
 
-def _tracking(uri: str, experiment: str, run_key: str) -> dict[str, Any]:
+def _tracking(uri: str, experiment: str, folder: Path) -> "Tracking":
     from pud.tracking import Tracking, check
 
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"  # tasks run in other folders
-    check(Tracking(uri, experiment, run_key))
-    return {"uri": uri, "experiment": experiment, "run_key": run_key}
+    tracking = Tracking(uri, experiment, f"{platform.node()}:{folder}", folder.name)
+    check(tracking)
+    return tracking
 
 
-def _close(tracking: dict[str, Any], status: str) -> None:
+def _as_parameter(tracking: "Tracking | None") -> dict[str, Any]:
+    """Return the pipeline parameter, which logs and caches keep: the URI, that may hold a password, is not in it."""
+    if tracking is None:
+        return {"off": True}
+    return {"experiment": tracking.experiment, "run_key": tracking.run_key, "name": tracking.name}
+
+
+def _close(tracking: "Tracking | None", status: str) -> None:
     """A killed local runner does not run the exit task, so its work is done here."""
-    if not tracking.get("off"):
-        from pud.tracking import LOST, Tracking, close
+    if tracking:
+        from pud.tracking import LOST, close
 
         try:
-            close(Tracking(**tracking), status)
+            close(tracking, status)
         except LOST as error:
-            click.echo(f"pud: MLflow is lost, its run stays open: {error}", err=True)
+            click.echo(f"pud: MLflow is lost, its run stays open: {without_userinfo(error)}", err=True)
 
 
 def _absolute(data_uri: str) -> str:
@@ -168,10 +181,11 @@ def _terminable(process: subprocess.Popen[bytes]) -> Iterator[None]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _watch(job: dict[str, Any], log: Path, root: Path) -> int:
+def _watch(job: dict[str, Any], log: Path, root: Path, tracking: "Tracking | None") -> int:
     """Run the job in a child process, show its progress lines and return its exit code."""
     environment = {
         **os.environ,
+        **({"MLFLOW_TRACKING_URI": tracking.uri} if tracking else {}),
         "TMPDIR": str(Path(job["folder"]) / "tmp"),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
@@ -206,27 +220,29 @@ def _reason(log: Path) -> str:
     return (for_people or errors or ["the pipeline failed"])[-1]
 
 
-def _finish(folder: Path, started: float, tracking: dict[str, Any]) -> dict[str, Any]:
+def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[str, Any]:
     """Gather what people look for into the run's folder, and print the table."""
     reports = sorted((folder / "kfp").rglob("report.json"), key=lambda path: path.stat().st_mtime)
     source = reports[-1].parent
     report = {
         **load_report(source),
-        "command": " ".join(["pud", *sys.argv[1:]]),
+        "command": without_userinfo(" ".join(["pud", *sys.argv[1:]])),
         "seconds": round(time.time() - started, 1),
     }
     write_json(folder / "report.json", report)
-    latest = folder.with_name(".latest")
+    latest = folder.with_name(f"latest.partial-{os.getpid()}")  # of this process alone: two runs may end at once
     latest.unlink(missing_ok=True)
     latest.symlink_to(folder.name)
     latest.replace(folder.with_name("latest"))
     click.echo("\n" + table(report))
     click.echo(f"\nreport: {folder / 'report.json'}   log: {folder / 'kfp.log'}")
-    if tracking.get("off"):
+    if tracking is None:
         return report
     if (source / UNTRACKED).is_file():
         shutil.copy(source / UNTRACKED, folder / UNTRACKED)
-        click.echo(f"MLflow was lost on the way: pud sync {folder} sends what it lacks", err=True)
+        secret = without_userinfo(tracking.uri) != tracking.uri
+        sync = f"pud sync {shlex.quote(str(folder))}" + (" --tracking-uri URI (with its password)" if secret else "")
+        click.echo(f"MLflow was lost on the way, what it lacks is sent by: {sync}", err=True)
     else:
         click.echo("MLflow: make mlflow, then open http://127.0.0.1:5000")
     return report

@@ -3,14 +3,17 @@
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # the URL would have its password
     "GIT_PYTHON_REFRESH": "quiet",
 }.items():
     os.environ.setdefault(_name, _value)
@@ -20,31 +23,58 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from pud.errors import InputError
+from pud.errors import InputError, without_userinfo
 from pud.plots import plot_drift, plot_rounds, plot_suspicion
+from pud.progress import say
 from pud.report import INFECTED, PURIFIED, ROUND, SCALARS, UNTRACKED, load_report
 from pud.steps.artifacts import load_detection
 
 RUN_KEY, ROUND_TAG, PARENT_TAG = "pud.run_key", "pud.round", "mlflow.parentRunId"
 PLATFORM_RUN = "MLFLOW_RUN_ID"  # set by Kubeflow's MLflow plugin
+FOREIGN = ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "INVALID_PARAMETER_VALUE")  # the last: deleted or no id
 LOST = (MlflowException, OSError)
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where a pipeline run is recorded. run_key: the name under which its MLflow run is found again."""
+    """Where a pipeline run is recorded.
 
-    uri: str = "sqlite:///mlflow.db"
+    run_key: the key by which its MLflow run is found again, no other run's; name: what people see, the key if empty.
+    """
+
+    uri: str = field(default="sqlite:///mlflow.db", repr=False)  # may hold a password
     experiment: str = "pud"
     run_key: str = ""
+    name: str = ""
 
 
-def _client(tracking: Tracking) -> tuple[MlflowClient, str]:
+def _client(tracking: Tracking) -> tuple[MlflowClient, str, Run | None]:
+    """Return the client, the experiment's id, and the run that the platform opened for us, if it did."""
     client = MlflowClient(tracking_uri=tracking.uri)
-    if given := os.environ.get(PLATFORM_RUN):
-        return client, client.get_run(given).info.experiment_id
+    if run := platform_run(client):
+        return client, run.info.experiment_id, run
     found = client.get_experiment_by_name(tracking.experiment)
-    return client, found.experiment_id if found else client.create_experiment(tracking.experiment)
+    return client, found.experiment_id if found else client.create_experiment(tracking.experiment), None
+
+
+def platform_run(client: MlflowClient) -> Run | None:
+    """Return the run that Kubeflow's MLflow plugin opened for the pipeline run; None if there is none to write to.
+
+    The plugin opens a run for the pipeline run and one below it for each task, whose id it gives to the task. It may do
+    so on another server, or as somebody else: then the pipeline run is recorded as if there were no plugin.
+    """
+    given = os.environ.get(PLATFORM_RUN)
+    if not given:
+        return None
+    try:
+        whole = client.get_run(given).data.tags.get(PARENT_TAG, given)
+        client.set_tag(whole, ROUND_TAG, "all")
+        return client.get_run(whole)
+    except MlflowException as error:
+        if error.error_code not in FOREIGN:
+            raise
+        say(f"MLflow: {PLATFORM_RUN}={given} is no run that can be written here ({error.error_code}): a run of our own")
+        return None
 
 
 def check(tracking: Tracking) -> None:
@@ -52,31 +82,36 @@ def check(tracking: Tracking) -> None:
     try:
         _client(tracking)
     except Exception as error:  # sqlalchemy, requests and mlflow each have their own
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = without_userinfo(error).strip().splitlines()[0][:200]
         raise InputError(
-            f"MLflow at {tracking.uri} cannot be reached ({reason}): start it (make mlflow), "
+            f"MLflow at {without_userinfo(tracking.uri)} cannot be reached ({reason}): start it (make mlflow), "
             "give another --tracking-uri, or run with --no-tracking"
-        ) from error
+        ) from None  # its text may hold a password
+
+
+def _condition(tags: dict[str, str]) -> str:
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+
+
+def _safe(run_key: str) -> str:
+    """Return a key as the value of a tag: MLflow's filters know no way to write an apostrophe."""
+    return quote(run_key, safe="/:@+,=() ")
 
 
 def _find_or_create(client: MlflowClient, experiment_id: str, name: str, tags: dict[str, str]) -> Run:
     """Return the one run with these tags: a retried task finds the run that its first try made."""
-    condition = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    found = client.search_runs([experiment_id], condition, max_results=1, order_by=["attributes.start_time ASC"])
+    order = ["attributes.start_time ASC"]
+    found = client.search_runs([experiment_id], _condition(tags), max_results=1, order_by=order)
     return found[0] if found else client.create_run(experiment_id, tags=tags, run_name=name)
 
 
-def parent_run(client: MlflowClient, experiment_id: str, run_key: str) -> Run:
-    """Return the run of the whole pipeline run, reopened if it had ended.
-
-    Kubeflow's MLflow plugin opens a run for the pipeline run and one below it for each task, whose id it gives to the
-    task: then the plugin's is the run, and it alone opens and closes it.
-    """
-    if given := os.environ.get(PLATFORM_RUN):
-        run = client.get_run(client.get_run(given).data.tags.get(PARENT_TAG, given))
-        client.log_batch(run.info.run_id, tags=[RunTag(RUN_KEY, run_key), RunTag(ROUND_TAG, "all")])
-        return run
-    run = _find_or_create(client, experiment_id, run_key, {RUN_KEY: run_key, ROUND_TAG: "all"})
+def parent_run(client: MlflowClient, experiment_id: str, tracking: Tracking, platform: Run | None = None) -> Run:
+    """Return the run of the whole pipeline run, reopened if it had ended; the platform alone ends its own."""
+    tags = {RUN_KEY: _safe(tracking.run_key), ROUND_TAG: "all"}
+    if platform:
+        client.log_batch(platform.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        return platform
+    run = _find_or_create(client, experiment_id, tracking.name or tracking.run_key, tags)
     if run.info.status != "RUNNING":
         client.update_run(run.info.run_id, "RUNNING")
     return run
@@ -107,8 +142,8 @@ def log_stage(
 
     The last stage adds parameters, tables, plots and the purified model.
     """
-    client, experiment_id = _client(tracking)
-    parent = parent_run(client, experiment_id, tracking.run_key).info.run_id
+    client, experiment_id, platform = _client(tracking)
+    parent = parent_run(client, experiment_id, tracking, platform).info.run_id
     result = report["rounds"][-1] if stage == ROUND else report[stage]
     now = _milliseconds()
     metrics = [Metric(key, float(value), now, step) for key, value in scalars_of(result).items()]
@@ -122,7 +157,7 @@ def log_stage(
         data = DatasetEntity(about["name"], about["digest"], "local", about["uri"])
         client.log_inputs(parent, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
     if stage == ROUND:
-        tags = {RUN_KEY: tracking.run_key, ROUND_TAG: str(step), PARENT_TAG: parent}
+        tags = {RUN_KEY: _safe(tracking.run_key), ROUND_TAG: str(step), PARENT_TAG: parent}
         child = _find_or_create(client, experiment_id, f"round {step}", tags).info.run_id
         client.log_batch(child, metrics=metrics)
         if detection:
@@ -142,11 +177,14 @@ def log_stage(
         client.log_dict(parent, report, "report.json")
 
 
-def sync(folder: Path, uri: str) -> list[str]:
+def sync(folder: Path, uri: str | None = None) -> list[str]:
     """Record what a run could not when MLflow was lost, from its ``report.json`` and ``untracked.json``.
 
     Safe to run again. Artifacts that are no longer where the run left them are passed over. Returns a sentence for
     each stage; ``untracked.json`` is removed when all are recorded.
+
+    Args:
+        uri: where MLflow is; None for where the run looked for it.
 
     Raises:
         InputError: MLflow cannot be reached, or is lost again; what is recorded by then stays.
@@ -156,7 +194,7 @@ def sync(folder: Path, uri: str) -> list[str]:
         return ["nothing is missing in MLflow"]
     lost, said = json.loads(path.read_text()), []
     for one in lost:
-        tracking = Tracking(uri, one["experiment"], one["run_key"])
+        tracking = Tracking(uri or one["uri"], one["experiment"], one["run_key"], one["name"])
         check(tracking)
         until = {**report, "rounds": report["rounds"][: max(one["step"], 0)]}
         files = {
@@ -166,8 +204,11 @@ def sync(folder: Path, uri: str) -> list[str]:
             log_stage(tracking, until, one["stage"], step=one["step"], parameters=one["parameters"], **files)
             if one["stage"] == PURIFIED:
                 close(tracking, "FINISHED")
-        except LOST as error:
-            raise InputError(f"MLflow at {uri} was lost again at stage {one['stage']}: sync once it is back") from error
+        except LOST:
+            where = without_userinfo(tracking.uri)
+            raise InputError(
+                f"MLflow at {where} was lost again at stage {one['stage']}: sync once it is back"
+            ) from None
         gone = [key for key, file in files.items() if one[key] and not file]
         said.append(f"{one['stage']} {one['step']} recorded" + (f", without its {' and '.join(gone)}" if gone else ""))
     path.unlink()
@@ -176,12 +217,11 @@ def sync(folder: Path, uri: str) -> list[str]:
 
 def close(tracking: Tracking, status: str) -> None:
     """End the MLflow run and every round of it that is still open, with FINISHED, FAILED or KILLED."""
-    client, experiment_id = _client(tracking)
-    still_open = f"tags.`{RUN_KEY}` = '{tracking.run_key}' and attributes.status = 'RUNNING'"
+    client, experiment_id, platform = _client(tracking)
+    still_open = _condition({RUN_KEY: _safe(tracking.run_key)}) + " and attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment_id], still_open):
-        if PLATFORM_RUN in os.environ and run.data.tags.get(ROUND_TAG) == "all":
-            continue  # the platform's own
-        client.set_terminated(run.info.run_id, status)
+        if not platform or run.info.run_id != platform.info.run_id:
+            client.set_terminated(run.info.run_id, status)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -192,6 +232,4 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _milliseconds() -> int:
-    import time
-
     return int(time.time() * 1000)

@@ -1,20 +1,26 @@
 """Servers that tests start and stop: a real S3 object store with identities, and HTTP for what cannot run here."""
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 import traceback
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pud.storage import S3
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 START_SECONDS = 60
 ADMIN, READER = ("admin-key", "admin-secret"), ("reader-key", "reader-secret")
@@ -95,6 +101,70 @@ class ObjectStore:
 
     def as_reader(self) -> S3:
         return S3(self.endpoint, *READER)
+
+
+class TrackingServer:
+    """An MLflow server; what it holds outlives a kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        places = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        places += ["--artifacts-destination", str(self.folder / "artifacts")]
+        with (self.folder / "log").open("ab") as log:
+            command = [sys.executable, "-m", "mlflow", "server", *address, *places]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 2 * START_SECONDS
+        while not self.answers():
+            assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.5)
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """Kill the server and its workers as a failing machine would."""
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(10)
+
+    def runs(self, experiment: str) -> list["Run"]:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.uri)
+        return client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+
+    def content(self, experiment: str) -> dict[str, Any]:
+        """Return all that the runs of an experiment hold, by round, but for ids and times."""
+        from mlflow import MlflowClient
+
+        client, found = MlflowClient(self.uri), {}
+        for run in self.runs(experiment):
+            history = {
+                key: [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, key)]
+                for key in run.data.metrics
+            }
+            files = sorted(file.path for file in client.list_artifacts(run.info.run_id))
+            data = [one.dataset.digest for one in run.inputs.dataset_inputs]
+            found[run.data.tags["pud.round"]] = (
+                run.info.status,
+                history,
+                run.data.params,
+                files,
+                data,
+                {*run.data.tags},
+            )
+        return found
 
 
 Responder = Callable[[str, str, dict[str, str], Any], tuple[int, Any]]

@@ -95,6 +95,7 @@ def said(status: int, output: str, thing: str, desk: Desk) -> None:
     (line,) = output.splitlines()
     assert line.startswith("pud: error: ")
     assert thing in line
+    assert "opensesame" not in line
     assert not [path for path in desk.folder.iterdir() if path.name.startswith(OUTPUTS)]
 
 
@@ -121,6 +122,10 @@ ROWS: dict[str, tuple[Callable[[Desk], list[str]], str]] = {
     "a schedule that is no list": (lambda d: d.purify("--keep", "most"), "keep"),
     "missing detection": (lambda d: d.purify(), "detection.json"),
     "unreachable MLflow": (lambda d: d.run("--tracking-uri", NOWHERE), NOWHERE),
+    "a password": (
+        lambda d: d.run("--tracking-uri", NOWHERE.replace("://", "://somebody:opensesame@")),
+        f"MLflow at {NOWHERE}",
+    ),
     "missing pipeline": (lambda d: d.run("--no-tracking", "--pipeline", "nowhere.yaml"), "nowhere.yaml"),
     "parameter without a value": (lambda d: d.run("--no-tracking", "-p", "train_size"), "'train_size'"),
     "unknown data set": (lambda d: ["fetch", "imagenet-22k", "--out", str(d.folder / "out")], "'imagenet-22k'"),

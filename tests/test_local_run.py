@@ -7,11 +7,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
 import pytest
+from servers import TrackingServer
 
 from pipelines.pud import ROUNDS
 
@@ -157,11 +159,9 @@ def test_the_same_run_again_takes_what_was_done_from_the_cache(runs: Runs) -> No
     assert executed(log) - {"finish", "always-close-tracking"} == {"evaluate"}
 
 
-def killed_run(folder: Path, data: Path) -> tuple[int, str]:
+def killed_run(folder: Path, started: list[str]) -> tuple[int, str]:
     """Start a run, send SIGTERM in the task after the first evaluate, and return its exit code and what it said."""
-    process = subprocess.Popen(
-        command(folder, data, "killed"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen(started, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said, measured = "", False
     for line in process.stdout:
         said += line
@@ -186,17 +186,41 @@ def alive(text: str) -> list[int]:
     return found
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    server = TrackingServer(tmp_path_factory.mktemp("mlflow"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="processes are looked up in /proc")
-def test_a_killed_run_leaves_no_process_no_temporary_folder_and_no_open_mlflow_run(
-    sample_folder: Path, tmp_path: Path
+def test_a_killed_run_leaves_nothing_behind_and_goes_on_when_it_is_started_again(
+    sample_folder: Path, tmp_path: Path, server: TrackingServer
 ) -> None:
-    code, said = killed_run(tmp_path, sample_folder)
+    uri = server.uri.replace("://", "://somebody:opensesame@")
+    started = command(tmp_path, sample_folder, "killed", "--tracking-uri", uri)
+    code, said = killed_run(tmp_path, started)
     assert code != 0
     assert "Traceback" not in said
     assert alive(str(tmp_path)) == []
     assert not (tmp_path / "runs" / "killed" / "tmp").exists()
-    (parent,) = parents(tmp_path)
+    (parent,) = parents(server.folder)
     assert parent["status"] == "KILLED"
+
+    done = subprocess.run(started, cwd=tmp_path, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    log = (tmp_path / "runs" / "killed" / "kfp.log").read_text()
+    assert executed(log).isdisjoint({"poison", "train"})
+    assert "purify" in executed(log)
+    (parent,) = parents(server.folder)
+    assert (parent["status"], parent["mlflow.runName"]) == ("FINISHED", "killed")
+    assert len(mlflow_runs(server.folder)) == 1 + ROUNDS
+    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert [path for path in files if b"opensesame" in path.read_bytes()] == []
+    assert "opensesame" not in said + done.stdout + done.stderr
 
 
 def test_a_run_whose_task_fails_says_why_in_one_sentence(sample_folder: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from kfp.dsl import Dataset, Input, Model
 from kfp.dsl.types.type_utils import InconsistentTypeException
 
 from components.artifacts import Detection, GroundTruth, Probe, Report
-from pipelines.placement import USER_ID
+from pipelines.placement import RETRIES, USER_ID
 from pipelines.pud import COMPILED, ROUNDS
 
 ROOT = Path(__file__).parent.parent
@@ -181,6 +181,15 @@ def test_only_what_has_side_effects_is_never_cached(task: Task) -> None:
     )
 
 
+def test_a_run_is_tracked_under_its_id_which_no_other_run_shares_and_shown_under_its_name() -> None:
+    for path in found("evaluate") + found("finish"):
+        given = TASKS[path].spec["inputs"]["parameters"]
+        assert given["job"]["runtimeValue"]["constant"] == dsl.PIPELINE_JOB_ID_PLACEHOLDER
+        if "job_name" in given:
+            assert given["job_name"]["runtimeValue"]["constant"] == dsl.PIPELINE_JOB_NAME_PLACEHOLDER
+    assert all("job_name" in TASKS[path].spec["inputs"]["parameters"] for path in found("evaluate"))
+
+
 @each_task
 def test_every_task_takes_its_image_from_the_parameter(task: Task) -> None:
     assert EXECUTORS[task.label]["container"]["image"] == "{{$.inputs.parameters['pipelinechannel--image']}}"
@@ -190,10 +199,16 @@ def test_every_task_takes_its_image_from_the_parameter(task: Task) -> None:
 @each_task
 def test_every_task_is_retried_timed_and_asks_for_resources(task: Task) -> None:
     resources = EXECUTORS[task.label]["container"]["resources"]
-    assert task.spec["retryPolicy"]["maxRetryCount"] == 3
     assert int(PLACES[task.label]["activeDeadlineSeconds"]) >= 3600
     assert float(resources["resourceCpuRequest"]) > 0
     assert resources["resourceMemoryRequest"].endswith("Gi")
+
+
+@each_task
+def test_the_last_retry_may_begin_after_every_try_before_it_took_its_longest(task: Task) -> None:
+    retry, timeout = task.spec["retryPolicy"], int(PLACES[task.label]["activeDeadlineSeconds"])
+    assert retry["maxRetryCount"] == RETRIES
+    assert int(retry["backoffMaxDuration"].removesuffix("s")) >= (RETRIES + 1) * timeout
 
 
 @each_task

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from servers import TrackingServer
 
 from pud.detection import POISONED, DetectConfig
 from pud.errors import InputError
@@ -29,6 +30,7 @@ from pud.steps.poison import poison_step
 from pud.steps.probe import probe_step
 from pud.steps.purify import purify_step
 from pud.steps.train import train_step
+from pud.tracking import Tracking, close, sync
 from pud.training import TrainConfig
 
 POISON = PoisonConfig(train_size=600)
@@ -63,7 +65,13 @@ def purified(out: Path, model: str = "model", detection: str = "detection-1", st
 
 
 def evaluated(
-    out: Path, stage: str, model: str, report: str, detection: str | None = None, previous: str | None = None
+    out: Path,
+    stage: str,
+    model: str,
+    report: str,
+    detection: str | None = None,
+    previous: str | None = None,
+    tracking: Tracking | None = None,
 ) -> None:
     evaluate_step(
         stage,
@@ -75,6 +83,7 @@ def evaluated(
         detection=out / detection if detection else None,
         previous_report=out / previous if previous else None,
         seed=0,
+        tracking=tracking,
     )
 
 
@@ -274,22 +283,38 @@ def test_the_schema_notices_what_is_missing_or_out_of_range(reports: Path) -> No
             jsonschema.validate(wrong, SCHEMA)
 
 
-def test_a_lost_tracking_server_costs_no_report(reports: Path, tmp_path: Path) -> None:
-    from pud.tracking import Tracking
-
-    for stage, previous in (("infected", None), ("purified", tmp_path / "infected")):
-        evaluate_step(
-            stage,
-            reports / "model",
-            reports / "dataset",
-            reports / "truth",
-            EVALUATE,
-            report=tmp_path / stage,
-            detection=reports / "detection-1" if previous else None,
-            previous_report=previous,
-            seed=0,
-            tracking=Tracking(NOWHERE, "pud", "lost"),
-        )
-    lost = json.loads((tmp_path / "purified" / "untracked.json").read_text())
-    assert [row["stage"] for row in lost] == ["infected", "purified"]
+def test_a_lost_tracking_server_costs_no_report_and_its_password_is_told_nobody(
+    reports: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copied(reports, tmp_path, "dataset", "truth", "model", "detection-1")
+    tracking = Tracking(NOWHERE.replace("://", "://somebody:opensesame@"), "pud", "lost")
+    evaluated(tmp_path, "infected", "model", "infected", tracking=tracking)
+    evaluated(tmp_path, "purified", "model", "purified", "detection-1", "infected", tracking)
+    text = (tmp_path / "purified" / "untracked.json").read_text()
+    assert [(row["stage"], row["uri"]) for row in json.loads(text)] == [("infected", NOWHERE), ("purified", NOWHERE)]
     assert load_report(tmp_path / "purified")["infected"]["clean_accuracy_n"] > 0
+    assert "sesame" not in "".join([text, *capfd.readouterr()])
+
+
+def test_a_tracking_server_killed_in_the_middle_gets_the_rest_once_it_is_back(chain: Path, tmp_path: Path) -> None:
+    copied(chain, tmp_path, "dataset", "truth", *DEFENCE)
+    stages = {"infected": ("model", None), "round": ("state-1", "detection-1"), "purified": ("state-1", "detection-2")}
+    (tmp_path / "mlflow").mkdir()
+    server = TrackingServer(tmp_path / "mlflow")
+    try:
+        server.start()
+        for experiment in ("undisturbed", "killed"):
+            previous = None
+            for stage, (model, detection) in stages.items():
+                report, tracking = f"{experiment}-{stage}", Tracking(server.uri, experiment, "a run")
+                evaluated(tmp_path, stage, model, report, detection, previous, tracking)
+                previous = report
+                if experiment == "killed":
+                    server.kill()
+            if experiment == "undisturbed":
+                close(tracking, "FINISHED")
+        server.start()
+        assert [line.split()[0] for line in sync(tmp_path / "killed-purified")] == ["round", "purified"]
+        assert server.content("killed") == server.content("undisturbed")
+    finally:
+        server.kill()

@@ -1,181 +1,212 @@
-"""Tracking against a real MLflow server: runs are found again, closed, and a lost server is one sentence."""
+"""Tracking against a real MLflow server: runs are found again, closed, kept apart, and sent later if it was killed."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from servers import TrackingServer
 
-from pud.errors import InputError
+from components.tracking import tracking_of
+from pud.errors import InputError, without_userinfo
 from pud.files import write_json
 from pud.report import SCALARS
 from pud.tracking import (
     PARENT_TAG,
+    PLATFORM_RUN,
     ROUND_TAG,
     RUN_KEY,
     Tracking,
     _client,
-    _find_or_create,
     check,
     close,
+    log_stage,
     parent_run,
     sync,
 )
 
-START_SECONDS, LOST_SECONDS = 120, 30
+LOST_SECONDS = 30
+STAGES = [("infected", 0), ("round", 1), ("round", 2), ("purified", 3)]
+DRIFT = {"share_to_target": 0.1, "similarity_to_triggered": 0.5, "similarity_to_clean": 0.6, "n": 10}
+PGD = {"attack": "PGD", "epsilon": 0.03, "steps": 20, "restarts": 1, "n": 10, "seed": 0, "value": 0.8}
+RESULT = dict.fromkeys(SCALARS, 0.9) | {"robust_accuracy": [PGD], "drift": DRIFT, "seconds": 1.0}
+REPORT: dict[str, Any] = {
+    "format": "pud-report/1",
+    "infected": RESULT,
+    "rounds": [RESULT, RESULT],
+    "purified": RESULT,
+    "git_commit": "",
+    "dataset": {"name": "sample", "digest": "0" * 32, "uri": "file:data"},
+}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The address and the process of an MLflow server."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    store = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, *store], stdout=log, stderr=log, start_new_session=True)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    server = TrackingServer(tmp_path_factory.mktemp("mlflow"))
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not healthy(uri):
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.5)
-        yield uri, process
+        server.start()
+        yield server
     finally:
-        stop(process)
+        server.kill()
 
 
-def healthy(uri: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
+def record(tracking: Tracking, stages: list[tuple[str, int]] = STAGES) -> None:
+    """Record stages as the tasks of a run do, each with what the report holds by then."""
+    for stage, step in stages:
+        until = {**REPORT, "rounds": REPORT["rounds"][:step]}
+        log_stage(tracking, until, stage, step=step, model=None, detection=None, parameters={"train": {"seed": 0}})
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop the server and its workers."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+def test_a_reachable_server_passes_the_check(server: TrackingServer) -> None:
+    check(Tracking(server.uri))
 
 
-def test_a_reachable_server_passes_the_check(server: tuple[str, subprocess.Popen[bytes]]) -> None:
-    check(Tracking(server[0]))
+@pytest.mark.parametrize("run_key", ["a run", 'it\'s "a" run\\'])
+def test_a_stage_recorded_twice_finds_the_runs_that_it_made(run_key: str, server: TrackingServer) -> None:
+    tracking = Tracking(server.uri, f"twice {len(run_key)}", run_key)
+    for _ in range(2):
+        record(tracking)
+    close(tracking, "FINISHED")
+    assert sorted(run.data.tags[ROUND_TAG] for run in server.runs(tracking.experiment)) == ["1", "2", "all"]
+    assert {run.info.status for run in server.runs(tracking.experiment)} == {"FINISHED"}
 
 
-def test_parent_and_child_are_made_once_and_found_again(server: tuple[str, subprocess.Popen[bytes]]) -> None:
-    client, experiment = _client(Tracking(server[0], "twice"))
-    parents = {parent_run(client, experiment, "a run").info.run_id for _ in range(2)}
-    (parent,) = parents
-    tags = {RUN_KEY: "a run", ROUND_TAG: "1", PARENT_TAG: parent}
-    children = {_find_or_create(client, experiment, "round 1", tags).info.run_id for _ in range(2)}
-    other = parent_run(client, experiment, "another run").info.run_id
-    assert len(children) == 1
-    assert {run.info.run_id for run in client.search_runs([experiment])} == {*parents, *children, other}
-
-
-def test_close_ends_the_open_runs_of_its_key_and_no_other(server: tuple[str, subprocess.Popen[bytes]]) -> None:
-    tracking = Tracking(server[0], "closed", "a run")
-    client, experiment = _client(tracking)
-    parent = parent_run(client, experiment, "a run").info.run_id
-    child = _find_or_create(client, experiment, "round 1", {RUN_KEY: "a run", ROUND_TAG: "1", PARENT_TAG: parent})
-    other = parent_run(client, experiment, "another run").info.run_id
-    client.set_terminated(child.info.run_id, "FINISHED")
+def test_close_ends_the_open_runs_of_its_key_and_no_other(server: TrackingServer) -> None:
+    tracking, other = Tracking(server.uri, "closed", "a run"), Tracking(server.uri, "closed", "another run")
+    record(tracking, STAGES[:2])
+    record(other, STAGES[:1])
     close(tracking, "KILLED")
-    status = {run.info.run_id: run.info.status for run in client.search_runs([experiment])}
-    assert status == {parent: "KILLED", child.info.run_id: "FINISHED", other: "RUNNING"}
+    status = {
+        (run.data.tags[RUN_KEY], run.data.tags[ROUND_TAG]): run.info.status for run in server.runs(tracking.experiment)
+    }
+    assert status == {("a run", "all"): "KILLED", ("a run", "1"): "FINISHED", ("another run", "all"): "RUNNING"}
 
 
-def test_a_continued_run_is_open_again(server: tuple[str, subprocess.Popen[bytes]]) -> None:
-    tracking = Tracking(server[0], "again", "a run")
-    client, experiment = _client(tracking)
-    parent = parent_run(client, experiment, "a run").info.run_id
+def test_a_continued_run_is_open_again(server: TrackingServer) -> None:
+    tracking = Tracking(server.uri, "again", "a run")
+    client, experiment, _ = _client(tracking)
+    parent = parent_run(client, experiment, tracking).info.run_id
     close(tracking, "FAILED")
-    assert parent_run(client, experiment, "a run").info.run_id == parent
+    assert parent_run(client, experiment, tracking).info.run_id == parent
     assert client.get_run(parent).info.status == "RUNNING"
 
 
-def test_the_run_that_kubeflow_s_plugin_opened_is_the_parent_and_stays_the_plugin_s(
-    server: tuple[str, subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("given", ["", "task", "elsewhere", "deleted", "no id"])
+def test_there_is_one_parent_and_a_child_a_round_whatever_the_platform_says(
+    given: str, server: TrackingServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    client, experiment = _client(Tracking(server[0], "plugin"))
+    """Kubeflow's plugin opens a run and one below it for each task; its run may be on another server, or gone."""
+    tracking, client = Tracking(server.uri, f"plugin {given}", "a run"), MlflowClient(server.uri)
+    experiment = client.create_experiment(tracking.experiment)
     whole = client.create_run(experiment).info.run_id
     task = client.create_run(experiment, tags={PARENT_TAG: whole}).info.run_id
-    monkeypatch.setenv("MLFLOW_RUN_ID", task)
-    tracking = Tracking(server[0], "another experiment", "a run")
-    client, found = _client(tracking)
-    assert found == experiment
-    assert parent_run(client, found, "a run").info.run_id == whole
-    child = _find_or_create(client, found, "round 1", {RUN_KEY: "a run", ROUND_TAG: "1", PARENT_TAG: whole})
+    deleted = client.create_run(experiment).info.run_id
+    client.delete_run(deleted)
+    values = {"task": task, "elsewhere": "0" * 32, "deleted": deleted, "no id": "it's/none"}
+    if given:
+        monkeypatch.setenv(PLATFORM_RUN, values[given])
+    check(tracking)
+    record(tracking)
     close(tracking, "FINISHED")
-    status = {run.info.run_id: run.info.status for run in client.search_runs([experiment])}
-    assert status == {whole: "RUNNING", task: "RUNNING", child.info.run_id: "FINISHED"}
+    ours = {run.info.run_id: run for run in server.runs(tracking.experiment) if ROUND_TAG in run.data.tags}
+    rounds = {run.data.tags[ROUND_TAG]: run for run in ours.values()}
+    assert len(ours) == 3
+    assert {rounds[number].data.tags[PARENT_TAG] for number in "12"} == {rounds["all"].info.run_id}
+    assert (rounds["all"].info.run_id == whole) == (given == "task")
+    assert rounds["all"].info.status == ("RUNNING" if given == "task" else "FINISHED")
+    assert ("a run of our own" in capsys.readouterr().err) == (given in ("elsewhere", "deleted", "no id"))
 
 
-def test_what_mlflow_missed_is_sent_once_it_is_back(
-    server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
-) -> None:
-    drift = {"share_to_target": 0.1, "similarity_to_triggered": 0.5, "similarity_to_clean": 0.6, "n": 10}
-    record = {"attack": "PGD", "epsilon": 0.03, "steps": 20, "restarts": 1, "n": 10, "seed": 0, "value": 0.8}
-    result = dict.fromkeys(SCALARS, 0.9) | {"robust_accuracy": [record], "drift": drift, "seconds": 1.0}
-    about = {"name": "sample", "digest": "0" * 32, "uri": "file:data"}
-    report = {"infected": result, "rounds": [result, result], "purified": result, "git_commit": "", "dataset": about}
-    write_json(tmp_path / "report.json", {"format": "pud-report/1", **report})
-    known = {"reason": "lost", "parameters": {"seed": 0}, "model": str(tmp_path / "gone"), "detection": None}
-    stages = [("infected", 0), ("round", 1), ("round", 2), ("purified", 3)]
-    lost = [known | {"stage": stage, "step": step, "experiment": "sync", "run_key": "a"} for stage, step in stages]
-    (tmp_path / "untracked.json").write_text(json.dumps(lost))
+def test_two_runs_of_one_name_at_once_do_not_disturb_each_other(server: TrackingServer) -> None:
+    given = {"uri": server.uri, "experiment": "together"}
+    both = [tracking_of(given, job, "figures") for job in ("5a1b", "77fe")]
+
+    def whole(tracking: Tracking) -> None:
+        record(tracking)
+        close(tracking, "FINISHED")
+
+    check(both[0])
+    record(both[0], STAGES[:1])
+    whole(both[1])
+    (open_run,) = [run for run in server.runs(both[0].experiment) if run.info.status == "RUNNING"]
+    assert open_run.data.tags[RUN_KEY] == "5a1b"
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(whole, both))
+    parents = [run for run in server.runs(both[0].experiment) if PARENT_TAG not in run.data.tags]
+    assert {run.info.run_name for run in parents} == {"figures"}
+    assert sorted(run.data.tags[RUN_KEY] for run in parents) == ["5a1b", "77fe"]
+    for parent in parents:
+        children = [
+            run for run in server.runs(both[0].experiment) if run.data.tags.get(PARENT_TAG) == parent.info.run_id
+        ]
+        assert len(children) == 2
+
+
+def untracked(folder: Path, tracking: Tracking, stages: list[tuple[str, int]]) -> None:
+    """Write what a run leaves that lost MLflow for these stages, after all of them."""
+    write_json(folder / "report.json", REPORT)
+    known = {"reason": "lost", "parameters": {"train": {"seed": 0}}, "model": str(folder / "gone"), "detection": None}
+    where = {key: getattr(tracking, key) for key in ("uri", "experiment", "run_key", "name")}
+    lost = [known | where | {"stage": stage, "step": step} for stage, step in stages]
+    (folder / "untracked.json").write_text(json.dumps(lost))
+
+
+def test_what_mlflow_missed_is_sent_to_where_the_run_looked_for_it(server: TrackingServer, tmp_path: Path) -> None:
+    tracking, whole = Tracking(server.uri, "synced", "a", "a"), Tracking(server.uri, "undisturbed", "a", "a")
+    untracked(tmp_path, tracking, STAGES)
     with pytest.raises(InputError, match="cannot be reached"):
         sync(tmp_path, "http://127.0.0.1:9")
     assert (tmp_path / "untracked.json").exists()
-    assert sync(tmp_path, server[0])[-1] == "purified 3 recorded, without its model"
-    client, experiment = _client(Tracking(server[0], "sync"))
-    runs = {run.data.tags[ROUND_TAG]: run for run in client.search_runs([experiment])}
-    assert sorted(runs) == ["1", "2", "all"]
-    assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    assert sync(tmp_path, server[0]) == ["nothing is missing in MLflow"]
+    assert sync(tmp_path)[-1] == "purified 3 recorded, without its model"
+    record(whole)
+    close(whole, "FINISHED")
+    assert server.content(tracking.experiment) == server.content(whole.experiment)
+    assert sync(tmp_path) == ["nothing is missing in MLflow"]
 
 
-def test_two_runs_at_once_do_not_disturb_each_other(server: tuple[str, subprocess.Popen[bytes]]) -> None:
-    client, experiment = _client(Tracking(server[0], "together"))
-
-    def whole(key: str) -> str:
-        parent = parent_run(client, experiment, key).info.run_id
-        for number in "12":
-            tags = {RUN_KEY: key, ROUND_TAG: number, PARENT_TAG: parent}
-            _find_or_create(client, experiment, f"round {number}", tags)
-        close(Tracking(server[0], "together", key), "FINISHED")
-        return parent
-
-    with ThreadPoolExecutor(2) as pool:
-        parents = list(pool.map(whole, ("one", "other")))
-    for parent in parents:
-        assert len(client.search_runs([experiment], f"tags.`{PARENT_TAG}` = '{parent}'")) == 2
-
-
-def test_a_lost_server_is_one_sentence_soon(server: tuple[str, subprocess.Popen[bytes]]) -> None:
-    uri, process = server
-    stop(process)
-    started = time.monotonic()
+@pytest.mark.parametrize(
+    "uri", ["http://somebody:opensesame@127.0.0.1:9", "postgresql://somebody:open@sesame@127.0.0.1:9/mlflow"]
+)
+def test_a_password_in_the_uri_is_never_said(uri: str, tmp_path: Path) -> None:
+    assert "sesame" not in repr(Tracking(uri))
     with pytest.raises(InputError, match="cannot be reached") as refused:
         check(Tracking(uri))
+    untracked(tmp_path, Tracking(uri, "pud", "a"), STAGES)
+    with pytest.raises(InputError, match=r"://127\.0\.0\.1:9") as lost:
+        sync(tmp_path)
+    for error in (refused.value, lost.value):
+        assert "sesame" not in str(error)
+        assert "somebody" not in str(error)
+        assert error.__suppress_context__
+
+
+def test_a_password_in_the_uri_of_a_server_that_answers_is_in_no_output_and_no_record(
+    server: TrackingServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracking = Tracking(server.uri.replace("://", "://somebody:opensesame@"), "password", "a run")
+    check(tracking)
+    record(tracking)
+    close(tracking, "FINISHED")
+    assert "sesame" not in "".join(capfd.readouterr())
+    database = b"".join(file.read_bytes() for file in server.folder.glob("mlflow.db*"))
+    assert b"password" in database
+    assert b"sesame" not in database
+
+
+def test_only_the_name_and_password_leave_a_text() -> None:
+    text = "at https://a:b@host:1/x@y and sqlite:////tmp/it@home, mail me@host"
+    assert without_userinfo(text) == text.replace("a:b@", "")
+
+
+def test_a_lost_server_is_one_sentence_soon(server: TrackingServer) -> None:
+    server.kill()
+    started = time.monotonic()
+    with pytest.raises(InputError, match="cannot be reached") as refused:
+        check(Tracking(server.uri))
     assert time.monotonic() - started < LOST_SECONDS
-    assert uri in str(refused.value)
+    assert server.uri in str(refused.value)
     assert "\n" not in str(refused.value)

@@ -12,6 +12,7 @@ from pud.config import as_parameters
 from pud.data import open_split, pixels
 from pud.device import prepare_process, resolve_device
 from pud.drift import adversarial_drift
+from pud.errors import without_userinfo
 from pud.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
 from pud.models import logits
 from pud.progress import say
@@ -106,7 +107,12 @@ def _begin(about: dict[str, Any], test: Any, seed: int, git_commit: str, data_ur
         "command": "pipeline",
         "seed": seed,
         "git_commit": git_commit,
-        "dataset": {"name": test.name, "digest": about["source"], "uri": data_uri, "train_images": about["train_size"]},
+        "dataset": {
+            "name": test.name,
+            "digest": about["source"],
+            "uri": without_userinfo(data_uri),
+            "train_images": about["train_size"],
+        },
         "trigger": {key: about[key] for key in ("trigger", "mapping", "poison_rate", "target_label")},
         "rounds": [],
         "seconds": 0.0,
@@ -134,10 +140,12 @@ def _track(
         try:
             log_stage(tracking, content, stage, step=step, model=model, detection=detection, parameters=parameters)
         except LOST as error:
-            say(f"MLflow at {tracking.uri} was lost at stage {stage}: the run goes on, its report keeps the record")
+            uri = without_userinfo(tracking.uri)
+            say(f"MLflow at {uri} was lost at stage {stage}: the run goes on, its report keeps the record")
             files = {"model": str(model.resolve()), "detection": str(detection.resolve()) if detection else None}
-            where = {"experiment": tracking.experiment, "run_key": tracking.run_key}
-            about = {"stage": stage, "step": step, "reason": str(error)[:500], "parameters": parameters}
+            where = {"uri": uri, **{key: getattr(tracking, key) for key in ("experiment", "run_key", "name")}}
+            reason = without_userinfo(error)[:500]
+            about = {"stage": stage, "step": step, "reason": reason, "parameters": parameters}
             lost.append(about | files | where)
     if lost:
         (folder / UNTRACKED).write_text(json.dumps(lost, indent=2) + "\n")
