@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.detectors import DETECTORS
+from benchmarks.results import WORKED
 from benchmarks.rivals import RIVALS, Given
 from pud.attacks import find_attack
 from pud.checkpoints import load_model, save_model
@@ -489,6 +490,12 @@ def is_done(entry: str, content: dict[str, Any]) -> bool:
     return entry in content["entries"]
 
 
+def is_needless(cell: Cell, entry: str, content: dict[str, Any]) -> bool:
+    """Tell whether the cell's attack failed, so that there is nothing to defend against."""
+    infected_entry = content["entries"].get("infected")
+    return bool(cell.rate and entry != "infected" and infected_entry) and infected_entry["attack_success_rate"] < WORKED
+
+
 def load(cell: Cell) -> dict[str, Any]:
     """Return what is known of a cell."""
     path = RESULTS / f"{cell.name}.json"
@@ -520,7 +527,7 @@ def main() -> None:
     wanted = [(c, e) for c, e in dict.fromkeys(grid()) if fnmatch.fnmatch(f"{c.name}/{e}", options.only)]
     for number, (cell, entry) in enumerate(wanted, 1):
         content = load(cell)
-        if is_done(entry, content):
+        if is_done(entry, content) or is_needless(cell, entry, content):
             continue
         if time.monotonic() - started > 60 * options.minutes:
             say(f"bench: time is up before {cell.name}, {entry}: run it again to go on")

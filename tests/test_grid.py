@@ -61,3 +61,12 @@ def test_detectors_and_autoattack_have_places_of_their_own(tmp_path: Path, monke
         assert is_done(entry, content)
     assert set(content["detectors"]) == {"pud", "strip"}
     assert len(content["entries"]["robust"]["robust_accuracy"]) == 2
+
+
+@pytest.mark.parametrize(("success", "rate", "needless"), [(0.79, 0.1, True), (0.81, 0.1, False), (0.01, 0.0, False)])
+def test_nothing_is_defended_where_the_attack_failed(success: float, rate: float, needless: bool) -> None:
+    content = {"entries": {"infected": {"attack_success_rate": success}}}
+    cell = Cell("wanet", "all-to-one", rate, 0)
+    assert grid.is_needless(cell, "robust", content) is needless
+    assert not grid.is_needless(cell, "infected", content)
+    assert not grid.is_needless(cell, "robust", {"entries": {}})
