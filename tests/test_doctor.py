@@ -6,10 +6,12 @@ import io
 import itertools
 import json
 import os
+import runpy
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +23,7 @@ from kfp.kubernetes import mount_pvc
 from kubernetes.client import V1Taint
 from kubernetes.config import kube_config
 from mlflow.server.security_utils import INVALID_HOST_MSG, is_allowed_host_header
-from servers import ADMIN, READER, ObjectStore, serving
+from servers import ObjectStore, serving
 
 from pipelines.placement import on_cpu_pool, on_gpu_pool, with_data
 from pud.cli import main
@@ -33,12 +35,20 @@ from pud.storage import bootstrap, bucket_names
 ROOT = Path(__file__).parents[1]
 PIPELINE, PINS = ROOT / "pipelines" / "pud.yaml", ROOT / "constraints.txt"
 KUBERNETES_TOKEN, KUBEFLOW_TOKEN, PASSWORD, OTHER = "kubernetes-token", "kubeflow-token", "mlflow-password", "other-pw"
-SECRETS = (KUBERNETES_TOKEN, KUBEFLOW_TOKEN, PASSWORD, OTHER, *ADMIN, *READER)
+MADE = runpy.run_path(str(ROOT / "manifests" / "credentials.py"))["credentials"]()  # what a platform team makes
+ADMIN, PODS, PUBLISHER, LAUNCHERS = (
+    MADE[name]
+    for name in ("object-store-root", "pud-storage-credentials", "pud-data-publisher", "pud-pipeline-credentials")
+)
+SECRETS = (KUBERNETES_TOKEN, KUBEFLOW_TOKEN, PASSWORD, OTHER, *ADMIN.values(), *PODS.values(), *LAUNCHERS.values())
 NOWHERE, MLFLOW = "http://127.0.0.1:9", "mlflow.team.svc:5000"
-SEARCH, HEALTH = "/api/2.0/mlflow/experiments/search", "/apis/v2beta1/healthz"
+ACCOUNT = {"MLFLOW_TRACKING_USERNAME": "pud", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
+API, HEALTH = "/api/2.0", "/apis/v2beta1/healthz"
+SEARCH, BY_NAME = f"{API}/mlflow/experiments/search", f"{API}/mlflow/experiments/get-by-name"
 NAMESPACE, CLAIM = "namespaces/team", "persistentvolumeclaims/cache"
 TRACKING, CREDENTIALS = "configmaps/pud-tracking", "secrets/pud-tracking-credentials"
 STORAGE, STORAGE_KEYS = "configmaps/pud-storage", "secrets/pud-storage-credentials"
+LAUNCHER, LAUNCHER_KEYS = "configmaps/kfp-launcher", "secrets/pud-pipeline-credentials"
 LISTING = b"[]"
 DIGEST = hashlib.md5(LISTING).hexdigest() + ".dir"
 
@@ -60,6 +70,15 @@ def secret(**values: str) -> Change:
 
 def keys(access: str, secret: str) -> dict[str, str]:
     return {"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
+
+
+def launcher(root: str = "s3://pud-pipelines/runs", **changes: Any) -> Change:
+    """Config map kfp-launcher as the manifests have it, at STORE."""
+    documents = yaml.safe_load_all((ROOT / "manifests" / "base" / "config.yaml").read_text())
+    [found] = [one["data"] for one in documents if one["metadata"]["name"] == "kfp-launcher"]
+    provider = yaml.safe_load(found["providers"])["s3"]["default"]
+    provider |= {"endpoint": "STORE", **changes}
+    return {"data": {"defaultPipelineRoot": root, "providers": yaml.safe_dump({"s3": {"default": provider}})}}
 
 
 def compiled(path: Path, steps: int = 2, *, chained: bool = True) -> Path:
@@ -109,14 +128,17 @@ class World:
     hosts: list[str] = field(default_factory=lambda: [MLFLOW])
 
     def __post_init__(self) -> None:
+        self.artifacts: dict[str, Any] = {}
         self.objects: dict[str, Any] = {
             NAMESPACE: {"status": {"phase": "Active"}},
             "nodes/cpu-1": node("cpu-1"),
             "nodes/gpu-1": node("gpu-1", taint="nvidia.com/gpu:NoSchedule", gpus=4),
             TRACKING: {"data": {"MLFLOW_TRACKING_URI": f"http://{MLFLOW}"}},
-            CREDENTIALS: secret(MLFLOW_TRACKING_USERNAME="pud", MLFLOW_TRACKING_PASSWORD=PASSWORD),
+            CREDENTIALS: secret(**ACCOUNT),
             STORAGE: {"data": {"AWS_ENDPOINT_URL_S3": self.store}},
-            STORAGE_KEYS: secret(**keys(*ADMIN)),
+            STORAGE_KEYS: secret(**PODS),
+            LAUNCHER: launcher(),
+            LAUNCHER_KEYS: secret(**LAUNCHERS),
             CLAIM: {},
         }
         self.change()
@@ -142,20 +164,18 @@ class World:
     def shown(self, checks: list[Check] | None = None) -> str:
         return render(checks or self.examine()).replace(self.url, "URL").replace(self.store, "STORE")
 
-    def answer(self, path: str, headers: dict[str, str], body: Any) -> Answer:
-        if path in self.told:
-            return self.told[path]
-        scheme, _, identity = headers.get("authorization", " ").partition(" ")
+    def answer(self, method: str, path: str, headers: dict[str, str], body: Any) -> Answer:
+        for key in (path, method):
+            if key in self.told:
+                return self.told[key]
+        _, _, identity = headers.get("authorization", " ").partition(" ")
         match path.strip("/").split("/"):
             case _ if path == HEALTH:
                 return (200, {"apiServerTagName": "2.17.0"}) if identity == KUBEFLOW_TOKEN else (401, {})
             case ["health"]:
                 return 200, "OK"
-            case _ if path == SEARCH:
-                if not is_allowed_host_header(self.hosts, headers["host"]):
-                    return 403, INVALID_HOST_MSG
-                signed = scheme == "Basic" and base64.b64decode(identity).decode() == f"pud:{PASSWORD}"
-                return (200, {"experiments": []}) if signed else (401, "sign in")
+            case _ if path.startswith(API):
+                return self.mlflow(method, path, headers, body)
             case _ if identity != KUBERNETES_TOKEN:
                 return 401, {"kind": "Status"}
             case ["version"]:
@@ -179,8 +199,31 @@ class World:
                 found = [one for name, one in self.objects.items() if one and name.startswith(f"{kind}/")]
                 return self.unless_denied(f"list {kind}", {"items": found})
             case ["api", "v1", "namespaces" as kind, name] | ["api", "v1", "namespaces", "team", kind, name]:
-                return self.unless_denied(f"get {kind}", self.objects.get(f"{kind}/{name}"))
+                return self.unless_denied(f"get {kind}", self.object(f"{kind}/{name}"))
         raise LookupError(path)
+
+    def object(self, name: str) -> Any:
+        found = json.dumps(self.objects.get(name)).replace("STORE", urlsplit(self.store).netloc)
+        return json.loads(found)
+
+    def mlflow(self, method: str, path: str, headers: dict[str, str], body: Any) -> Answer:
+        scheme, _, identity = headers.get("authorization", " ").partition(" ")
+        if not is_allowed_host_header(self.hosts, headers["host"]):
+            return 403, INVALID_HOST_MSG
+        if scheme != "Basic" or base64.b64decode(identity).decode() != f"pud:{PASSWORD}":
+            return 401, "sign in"
+        match method, path:
+            case "GET", p if p == SEARCH:
+                return 200, {"experiments": []}
+            case "GET", p if p == BY_NAME:
+                return 200, {"experiment": {"artifact_location": "mlflow-artifacts:/7"}}
+            case "PUT", _:
+                self.artifacts[path] = body
+            case "GET", _:
+                return 200, self.artifacts[path]
+            case "DELETE", _:
+                del self.artifacts[path]
+        return 200, {}
 
     def unless_denied(self, right: str, found: Any) -> Answer:
         status = 403 if right in self.denied else 404 if found is None else 200
@@ -189,8 +232,9 @@ class World:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """An object store with the buckets and the data set."""
-    server = ObjectStore(tmp_path_factory.mktemp("store") / "weed")
+    """An object store with the identities of the manifests, the buckets and the data set."""
+    folder, configuration = tmp_path_factory.mktemp("store") / "weed", MADE["object-store-identities"]["s3.json"]
+    server = ObjectStore(folder, configuration, (ADMIN["AWS_ACCESS_KEY_ID"], ADMIN["AWS_SECRET_ACCESS_KEY"]))
     try:
         server.start()
         bootstrap(server.as_admin(), bucket_names({}))
@@ -208,9 +252,11 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(store: ObjectStore, pipeline: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
-    def answer(_: str, path: str, headers: dict[str, str], body: Any) -> tuple[int, Any]:
-        return state.answer(urlsplit(path).path, headers, body)
+    def answer(method: str, path: str, headers: dict[str, str], body: Any) -> tuple[int, Any]:
+        return state.answer(method, urlsplit(path).path, headers, body)
 
+    for method in ("do_PUT", "do_DELETE"):  # MLflow's artifacts: ``serving`` does GET and POST
+        monkeypatch.setattr(BaseHTTPRequestHandler, method, lambda self: self.do_GET(), raising=False)
     with serving(answer) as url:
         given = {"endpoint": url, "namespace": "team", "token": KUBEFLOW_TOKEN, "pipeline": pipeline}
         state = World(tmp_path / "kubeconfig", store.endpoint, url, given)
@@ -232,6 +278,10 @@ def parameter(**values: Any) -> Change:
 
 def there(name: str, content: Any) -> Change:
     return {"objects": {name: content}}
+
+
+def both(one: Change, other: Change) -> Change:
+    return {"objects": {**one["objects"], **other["objects"]}}
 
 
 def gone(name: str) -> Change:
@@ -256,14 +306,19 @@ def quota(hard: dict[str, str], used: str = "0", **spec: Any) -> Change:
     return there("resourcequotas/small", {"metadata": {"name": "small"}, **content})
 
 
-KNOWN = env(AWS_ENDPOINT_URL_S3="STORE", **keys(*ADMIN))
+KNOWN = env(AWS_ENDPOINT_URL_S3="STORE", **PODS)
+UNREADABLE = denied("get secrets") | env(**PUBLISHER, **ACCOUNT)
 LOST, FORGOTTEN = env(MLFLOW_TRACKING_URI=NOWHERE), env(MLFLOW_TRACKING_URI="")
 INSIDE = "http://store.team.svc:9000"
 DATABASE = {"uri": f"postgresql://pud:{OTHER}@db/mlflow"}
 FILE, CPU_ONLY = parameter(data_uri="file:data"), parameter(accelerator_count="0")
 TAINTED = nodes(node("one", taint="team:NoSchedule"), node("two", gpus=4, taint="nvidia.com/gpu:NoSchedule"))
 NO_GPUS, NO_PODS = {"requests.nvidia.com/gpu": "0"}, {"pods": "0"}
-BEHIND = {"Kubernetes": {"object store", "MLflow"}, "GPU pool": {"CPU pool"}}  # what fails with it
+BEHIND = {  # what fails with it
+    "Kubernetes": {"object store", "MLflow"},
+    "GPU pool": {"CPU pool"},
+    "object store": {"pipeline root"},
+}
 
 # what is so: (what makes it so, the beginning of the line that tells it, a piece of the remedy)
 ROWS: dict[str, tuple[Change, str, str]] = {
@@ -316,7 +371,7 @@ ROWS: dict[str, tuple[Change, str, str]] = {
     "optional config map": (gone(STORAGE) | FILE, "warn config map pud-storage: is missing, a run does", "make it"),
     "no key": (there(STORAGE, {}) | KNOWN, "FAIL config map pud-storage: has no AWS_ENDPOINT_URL_S3", "make it"),
     "empty key": (
-        there(STORAGE_KEYS, secret(**keys(ADMIN[0], ""))) | KNOWN,
+        there(STORAGE_KEYS, secret(**PODS | {"AWS_SECRET_ACCESS_KEY": ""})) | KNOWN,
         "FAIL secret pud-storage-credentials: has nothing under AWS_SECRET_ACCESS_KEY",
         "make it in team",
     ),
@@ -339,17 +394,57 @@ ROWS: dict[str, tuple[Change, str, str]] = {
     "store unreachable": (env(AWS_ENDPOINT_URL_S3=NOWHERE), f"FAIL object store: {NOWHERE} does not", "network"),
     "store inside": (env(AWS_ENDPOINT_URL_S3=INSIDE), f"warn object store: {INSIDE} has a name", "port-forward it"),
     "no store": (env(AWS_ENDPOINT_URL_S3="URL"), "FAIL object store: URL: InvalidResponse", "does not answer"),
-    "unknown key": (env(**keys("nobody", OTHER)), "FAIL object store: STORE: the access key is unknown", "check"),
-    "wrong secret": (env(**keys(ADMIN[0], OTHER)), "FAIL object store: STORE: the secret key is wrong", "check"),
-    "no bucket": (env(PUD_MLFLOW_BUCKET="none"), "FAIL bucket none: is missing", "run pud bootstrap"),
+    "unknown key": (there(STORAGE_KEYS, secret(**keys("nobody", OTHER))), "FAIL object store: STORE: the access", ""),
+    "wrong secret": (
+        there(STORAGE_KEYS, secret(**PODS | {"AWS_SECRET_ACCESS_KEY": OTHER})),
+        "FAIL object store: STORE: the secret key is wrong",
+        "check AWS_SECRET_ACCESS_KEY",
+    ),
+    "keys of the pods": (env(**keys("nobody", OTHER)), "ok   object store: STORE takes the keys", ""),
+    "unreadable keys": (UNREADABLE, "ok   bucket pud-data: can be read", ""),
+    "no bucket": (
+        there(STORAGE_KEYS, secret(**ADMIN)) | parameter(data_uri="dvc:s3://none/x"),
+        "FAIL bucket none: is missing",
+        "run pud bootstrap",
+    ),
+    "bucket of others": (there(STORAGE_KEYS, secret(**LAUNCHERS)), "FAIL bucket pud-data: STORE: this identity", "use"),
     "unnamed bucket": (parameter(data_uri="dvc:s3://"), "FAIL object store: data URI 'dvc:s3://' names no", "BUCKET"),
-    "reader": (env(**keys(*READER)), "ok   bucket pud-data: read-only with these keys, which is enough", ""),
-    "reader elsewhere": (env(**keys(*READER)), "warn bucket pud-mlflow: these keys may not look", "look with"),
-    "reader where runs write": (
-        env(**keys(*READER), PUD_DATA_BUCKET="pud-mlflow", PUD_MLFLOW_BUCKET="pud-data") | FILE,
-        "FAIL bucket pud-data: read-only with these keys",
+    # where artifacts go
+    "no launcher": (gone(LAUNCHER), "warn config map kfp-launcher: is missing, a run does without", "make it in team"),
+    "no root": (there(LAUNCHER, {"data": {}}), "warn config map kfp-launcher: has no defaultPipelineRoot", "make it"),
+    "no launcher's secret": (gone(LAUNCHER_KEYS), "FAIL secret pud-pipeline-credentials: is missing", "make it"),
+    "unseen launcher's secret": (UNREADABLE, "warn secret pud-pipeline-credentials: this", "ask"),
+    "launcher may write": (
+        {},
+        "ok   pipeline root: written, read and removed in s3://pud-pipelines/runs with the launcher's keys",
+        "",
+    ),
+    "launcher may only read": (
+        both(there(LAUNCHER_KEYS, secret(**PODS)), there(LAUNCHER, launcher("s3://pud-data/runs"))),
+        "FAIL pipeline root: these keys may not write in bucket pud-data",
         "use keys with the rights in manifests/README.md",
     ),
+    "launcher's bucket": (
+        both(there(LAUNCHER_KEYS, secret(**PUBLISHER)), there(LAUNCHER, launcher("s3://pud-data/runs"))),
+        "warn pipeline root: s3://pud-data/runs of kfp-launcher is not in pud-pipelines, the bucket that pud-storage",
+        "apply the manifests",
+    ),
+    "bucket by another name": (
+        there(STORAGE, {"data": {"AWS_ENDPOINT_URL_S3": "http://STORE", "PUD_PIPELINE_BUCKET": "others"}}),
+        "warn pipeline root: s3://pud-pipelines/runs of kfp-launcher is not in others",
+        "apply the manifests",
+    ),
+    "launcher's keys from elsewhere": (
+        there(LAUNCHER, launcher(credentials={"fromEnv": True})),
+        "warn pipeline root: kfp-launcher names no secret for s3://pud-pipelines/runs",
+        "name one under providers",
+    ),
+    "launcher's store": (
+        there(LAUNCHER, launcher(endpoint="127.0.0.1:9")),
+        f"FAIL pipeline root: {NOWHERE} does not answer",
+        "check the address",
+    ),
+    # the data set
     "data not pushed": (parameter(data_digest="0" * 32 + ".dir"), "FAIL data set: STORE: the object is", "dvc push"),
     "data elsewhere": (parameter(data_uri="dvc:s3://pud-data/x"), "FAIL data set: STORE: the object is", "dvc push"),
     "no digest": (parameter(data_digest=""), "FAIL data set: its digest is not given", "the md5 in data.dvc"),
@@ -362,7 +457,19 @@ ROWS: dict[str, tuple[Change, str, str]] = {
     "MLflow inside": (FORGOTTEN, f"warn MLflow: http://{MLFLOW} has a name inside of", "set MLFLOW_TRACKING_URI, or"),
     "MLflow ill": (told("/health", 503), "FAIL MLflow: URL is not healthy (503)", "look at the server's log"),
     "not MLflow": (told(SEARCH, 200, "<html>"), "FAIL MLflow: URL does not answer as MLflow does (200)", "check the"),
-    "wrong password": (env(MLFLOW_TRACKING_PASSWORD=OTHER), "FAIL MLflow: URL refuses the name or the", "correct"),
+    "wrong password": (
+        there(CREDENTIALS, secret(**ACCOUNT | {"MLFLOW_TRACKING_PASSWORD": OTHER})),
+        "FAIL MLflow: URL refuses the name or the",
+        "correct",
+    ),
+    "no experiment": (told(BY_NAME, 404, {}), "warn MLflow artifacts: there is no experiment pud", "run pud bootstrap"),
+    "artifacts elsewhere": (
+        told(BY_NAME, 200, {"experiment": {"artifact_location": "s3://pud-mlflow/7"}}),
+        "warn MLflow artifacts: not through the server: experiment pud has s3://pud-mlflow/7",
+        "--serve-artifacts",
+    ),
+    "others' experiment": (told("PUT", 403), "FAIL MLflow artifacts: this account may not write in", "give it MANAGE"),
+    "MLflow's key": (told("DELETE", 500), "FAIL MLflow artifacts: the server cannot remove one (500)", "its bucket"),
     "no password": (gone(CREDENTIALS), "FAIL MLflow: URL asks for a name and a password", "MLFLOW_TRACKING_PASSWORD"),
     # Kubeflow
     "no endpoint": ({"given": {"endpoint": ""}}, "warn Kubeflow: no endpoint was given", "give --endpoint"),
@@ -382,6 +489,7 @@ def test_what_is_missing_is_one_line_with_a_remedy_and_without_a_secret(world: W
     world.change(**change)
     checks = world.examine()
     shown = world.shown(checks)
+    assert line in shown, shown
     (found,) = [one for one in shown.splitlines() if one.startswith(line)]
     assert remedy in found.partition(" -> ")[2]
     name = line[5:].partition(":")[0]
@@ -397,7 +505,8 @@ def test_where_nothing_is_missing_every_check_passes_and_nothing_is_left(world: 
     checks = world.examine()
     assert [check for check in checks if not check.ok] == []
     assert exit_code(checks) == 0
-    assert len(checks) == 17
+    assert len(checks) == 19
+    assert not world.artifacts
     client = store.as_admin().client()
     left = [one for name in bucket_names({}) for one in client.list_objects(name, recursive=True, include_version=True)]
     assert len(left) == 1
@@ -426,7 +535,7 @@ def test_a_run_must_read_and_remove_what_it_writes(world: World, store: ObjectSt
     policy = {"Effect": "Deny", "Principal": "*", "Action": right, "Resource": f"arn:aws:s3:::{bucket}/*"}
     client.set_bucket_policy(bucket, json.dumps({"Version": "2012-10-17", "Statement": [policy]}))
     try:
-        assert f"FAIL bucket {bucket}: these keys may write, but not {doing} -> use keys" in world.shown()
+        assert f"FAIL pipeline root: these keys may write, but not {doing}, in bucket {bucket} -> use" in world.shown()
     finally:
         client.delete_bucket_policy(bucket)
 
@@ -454,7 +563,7 @@ def test_a_pipeline_that_asks_for_nothing_is_examined_too(world: World) -> None:
     world.change(given={"pipeline": plain}, **quota({"cpu": "1", "pods": "5"}))
     shown = world.shown()
     assert "ok   quota: small leaves room" in shown
-    assert "config map" not in shown
+    assert "config map pud-" not in shown
 
 
 # -------------------------------------------------------------------------------------------- what a run asks for

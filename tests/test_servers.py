@@ -22,8 +22,8 @@ import yaml
 from minio.error import S3Error
 from servers import ObjectStore, free_port
 
-from pud.cluster.bootstrap import make_account
-from pud.cluster.doctor import mlflow
+from pud.cluster.bootstrap import EXPERIMENT, make_account
+from pud.cluster.doctor import Check, mlflow, mlflow_artifacts
 from pud.errors import InputError
 from pud.storage import S3, bootstrap, bucket_names
 
@@ -222,8 +222,8 @@ def test_a_run_records_without_a_key_of_the_store_and_its_files_lie_in_the_bucke
     tracking: Tracking, store: ObjectStore, secrets: Secrets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     values = pod(tracking, secrets)
-    assert make_account(values) == "MLflow account pud: made"
-    assert make_account(values) == "MLflow account pud: was there"
+    assert make_account(values) == "MLflow account pud: made, experiment pud: made"
+    assert make_account(values) == "MLflow account pud: was there, experiment pud: was there"
     for name in list(os.environ):
         if name.startswith(("AWS_", "MLFLOW_S3")):
             monkeypatch.delenv(name)
@@ -232,13 +232,44 @@ def test_a_run_records_without_a_key_of_the_store_and_its_files_lie_in_the_bucke
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=tracking.uri)
-    run = client.create_run(client.create_experiment("pud"))
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment
+    run = client.create_run(experiment.experiment_id)
     (tmp_path / "report.json").write_text("{}")
     client.log_artifact(run.info.run_id, str(tmp_path / "report.json"))
     assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["report.json"]
     objects = [one.object_name or "" for one in store.as_admin().client().list_objects("pud-mlflow", recursive=True)]
     assert any(name.endswith(f"{run.info.run_id}/artifacts/report.json") for name in objects)
-    assert mlflow(values, values, None, {}).ok
+
+
+def test_doctor_tries_the_artifacts_with_the_name_of_the_pods_and_leaves_none(
+    tracking: Tracking, store: ObjectStore, secrets: Secrets
+) -> None:
+    values = pod(tracking, secrets)
+    make_account(values)
+    found = mlflow(values, values, None, {})
+    assert isinstance(found, list)
+    assert [(one.name, one.ok) for one in found] == [("MLflow", True), ("MLflow artifacts", True)], found
+    names = [one.object_name or "" for one in store.as_admin().client().list_objects("pud-mlflow", recursive=True)]
+    assert not [name for name in names if "pud-doctor" in name]
+
+    def tried(experiment: str) -> Check:
+        account = ":".join(secrets["pud-tracking-credentials"].values())
+        return mlflow_artifacts(tracking.uri, urllib3.make_headers(basic_auth=account), None, experiment)
+
+    assert "may not write in experiment Default -> give it MANAGE" in str(tried("Default"))
+    assert tried("none").ok is None
+    store.kill()
+    try:
+        assert "the server cannot write one (500)" in str(tried(EXPERIMENT))
+    finally:
+        store.start()
+
+
+def test_the_experiment_of_the_bootstrap_job_is_that_of_the_steps() -> None:
+    from pud.tracking import Tracking
+
+    assert Tracking.experiment == EXPERIMENT
 
 
 def test_the_server_refuses_other_hosts_and_those_without_a_password(tracking: Tracking, secrets: Secrets) -> None:
@@ -282,4 +313,5 @@ def test_the_bootstrap_job_needs_only_its_manifests_variables(
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("bucket pud-") == 3
     assert "MLflow account pud" in done.stdout
+    assert "experiment pud" in done.stdout
     assert not [value for name, value in values.items() if "SECRET" in name and value in done.stdout + done.stderr]

@@ -17,18 +17,20 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import yaml
 
+from pud.cluster.bootstrap import EXPERIMENT
 from pud.cluster.submit import REQUEST_SECONDS, _cluster, checked, read_pipeline
 from pud.errors import InputError
-from pud.storage import DIGEST, S3, TEMPORARY_PREFIX, bucket_names, parse, said
+from pud.storage import BUCKETS, DIGEST, S3, TEMPORARY_PREFIX, bucket_names, parse, said
 
 SINGLE_USER_NAMESPACE = "kubeflow"
 OLDEST_KUBEFLOW = (2, 10)
 TIMEOUT: dict[str, Any] = {"_request_timeout": REQUEST_SECONDS}  # of each request to Kubernetes
 STORAGE_VARIABLES = {"AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+ADDRESSES = ("AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_URI")  # a port that is forwarded has another one here
 SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(?:pipelinechannel--)?(.+?)'\]\}\}")
 GIB = 1 << 30
@@ -131,6 +133,21 @@ class Compiled:
             keys, optional = {**known.keys, **one.keys}, known.optional and one.optional
             found[one.kind, one.name] = Reference(one.kind, one.name, keys, optional)
         return list(found.values())
+
+
+# What a run reads although its pipeline does not name it
+LAUNCHER = Reference("configMap", "kfp-launcher", {"defaultPipelineRoot": ""}, optional=True)
+BUCKET_NAMES = Reference("configMap", "pud-storage", dict(zip(BUCKETS, BUCKETS, strict=True)))
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """What config map kfp-launcher tells Kubeflow's launcher: where the artifacts of a run go, and with which keys."""
+
+    root: str = ""
+    endpoint: str = ""
+    region: str = S3.region
+    keys: Reference | None = None
 
 
 def read(pipeline: Path, parameters: Mapping[str, Any]) -> Compiled:
@@ -417,8 +434,9 @@ def examine(
 ) -> list[Check]:
     """Return what a run with these parameters would find in the cluster.
 
-    The object store and MLflow are those of the environment (AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID,
-    MLFLOW_TRACKING_URI, ...) and, for what it leaves out, those that the config maps and secrets name to the pods.
+    The object store and MLflow are asked as the pods would: with the names and keys that the config maps and secrets
+    give to them, and with those of the environment where these cannot be read. AWS_ENDPOINT_URL_S3 and
+    MLFLOW_TRACKING_URI of the environment come first: from here the servers may have other addresses.
 
     Args:
         endpoint: URL of Kubeflow Pipelines; empty: not looked at.
@@ -434,16 +452,20 @@ def examine(
     compiled = read(pipeline, parameters or {})
     namespace = namespace or SINGLE_USER_NAMESPACE
     checks = _tried("Kubeflow", kubeflow, endpoint, token.strip(), ca_bundle)
-    known: dict[str, str] = {}
+    known, launcher, launchers = dict[str, str](), Launcher(), dict[str, str]()
     api, reached = _kubernetes()
     checks.append(reached)
     if api is not None:
-        checks += _in_the_cluster(api, namespace, compiled)
-        known = pod_environment(api, namespace, compiled.references)
-    values = {**known, **{name: value for name, value in environment.items() if value}}
+        launcher = read_launcher(api, namespace)
+        checks += _in_the_cluster(api, namespace, compiled, [LAUNCHER, *([launcher.keys] if launcher.keys else [])])
+        known = pod_environment(api, namespace, [*compiled.references, BUCKET_NAMES])
+        launchers = pod_environment(api, namespace, [launcher.keys] if launcher.keys else [])
+    values = {**environment, **known, **{name: environment[name] for name in ADDRESSES if environment.get(name)}}
     checks += _tried("object store", object_store, values, ca_bundle, compiled.parameters)
+    checks += _tried("pipeline root", pipeline_root, launcher, launchers, values, known, ca_bundle)
     checks += _tried("MLflow", mlflow, values, known, ca_bundle, compiled.parameters)
-    return _without_secrets(checks, [token.strip(), *_secrets(known), *_secrets(environment)])
+    secrets = [_secrets(one) for one in (known, launchers, environment)]
+    return _without_secrets(checks, [token.strip(), *itertools.chain(*secrets)])
 
 
 def _tried(name: str, look: Callable[..., Check | list[Check]], *arguments: Any) -> list[Check]:
@@ -487,14 +509,16 @@ def _without_secrets(checks: list[Check], secrets: Iterable[str]) -> list[Check]
 # ------------------------------------------------------------------------------------------------------------- HTTP
 
 
-def _get(url: str, headers: Mapping[str, str], ca_bundle: Path | str | None) -> Any:
-    """Return the answer to a GET: certificates are verified, redirections are not followed."""
+def _get(
+    url: str, headers: Mapping[str, str], ca_bundle: Path | str | None, method: str = "GET", body: bytes | None = None
+) -> Any:
+    """Return the answer to a request: certificates are verified, redirections are not followed."""
     import urllib3
 
     pool = urllib3.PoolManager(
         cert_reqs="CERT_REQUIRED", ca_certs=str(ca_bundle) if ca_bundle else None, timeout=REQUEST_SECONDS
     )
-    return pool.request("GET", url, headers=dict(headers), redirect=False, retries=False)
+    return pool.request(method, url, body=body, headers=dict(headers), redirect=False, retries=False)
 
 
 def _shown(url: str) -> str:
@@ -548,7 +572,7 @@ def kubeflow(endpoint: str, token: str, ca_bundle: Path | None) -> Check:
 
 def mlflow(
     values: Mapping[str, str], pods: Mapping[str, str], ca_bundle: Path | None, parameters: Mapping[str, Any]
-) -> Check:
+) -> Check | list[Check]:
     """MLflow is healthy, takes the host name that the pods use, and takes the name and password."""
     from urllib3.exceptions import HTTPError
     from urllib3.util import make_headers
@@ -584,7 +608,35 @@ def mlflow(
     if answer.status != 200 or (b"experiments" not in answer.data and answer.data.strip() != b"{}"):
         detail = f"{_shown(url)} does not answer as MLflow does ({answer.status})"
         return Check(name, False, detail, "check the address and this user's permissions")
-    return Check(name, True, f"{_shown(url)}, for host {host}" + (f", as {user}" if user else ", without a name"))
+    found = Check(name, True, f"{_shown(url)}, for host {host}" + (f", as {user}" if user else ", without a name"))
+    experiment = tracking.get("experiment") or EXPERIMENT
+    return [found, *_tried("MLflow artifacts", mlflow_artifacts, url, headers, ca_bundle, experiment)]
+
+
+def mlflow_artifacts(url: str, headers: Mapping[str, str], ca_bundle: Path | None, experiment: str) -> Check:
+    """MLflow takes, gives back and removes a small artifact of the experiment, with the name that the pods have."""
+    name, content = "MLflow artifacts", str(uuid.uuid4().int).encode()
+    by_name = f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment, safe='')}"
+    found = _get(by_name, headers, ca_bundle)
+    if found.status == 404:
+        return Check(name, None, f"there is no experiment {experiment} to try it in", "run pud bootstrap")
+    location = json.loads(found.data)["experiment"]["artifact_location"] if found.status == 200 else ""
+    if not location.startswith("mlflow-artifacts:"):
+        remedy = "start the server with --serve-artifacts and name a new experiment in the tracking parameter"
+        return Check(name, None, f"not through the server: experiment {experiment} has {_shown(location)}", remedy)
+    place = f"{urlsplit(location).path}/{TEMPORARY_PREFIX}pud-doctor-{uuid.uuid4().hex}"
+    answers = {}
+    for doing, method, body in (("write", "PUT", content), ("read", "GET", None), ("remove", "DELETE", None)):
+        answers[doing] = _get(f"{url}/api/2.0/mlflow-artifacts/artifacts{place}", headers, ca_bundle, method, body)
+        if answers[doing].status == 403:
+            remedy = f"give it MANAGE on the experiment {experiment}, or name another in the tracking parameter"
+            return Check(name, False, f"this account may not {doing} in experiment {experiment}", remedy)
+        if answers[doing].status != 200:
+            remedy = "look at the server's log: its key, its bucket, --serve-artifacts"
+            return Check(name, False, f"the server cannot {doing} one ({answers[doing].status})", remedy)
+    if answers["read"].data != content:
+        return Check(name, False, "other bytes come back than were sent", "look at the server's log")
+    return Check(name, True, f"written, read and removed in experiment {experiment}")
 
 
 # ------------------------------------------------------------------------------------------------------- Kubernetes
@@ -613,7 +665,7 @@ def _kubernetes() -> tuple[Any, Check]:
     return api, Check(name, True, f"{_shown(host)}, version {version}")
 
 
-def _in_the_cluster(api: Any, namespace: str, compiled: Compiled) -> list[Check]:
+def _in_the_cluster(api: Any, namespace: str, compiled: Compiled, others: Iterable[Reference]) -> list[Check]:
     from kubernetes import client
 
     core = client.CoreV1Api(api)
@@ -622,7 +674,7 @@ def _in_the_cluster(api: Any, namespace: str, compiled: Compiled) -> list[Check]
     checks += _tried("rights", rights, client.AuthorizationV1Api(api), namespace)
     for name in sorted({step.pool for step in compiled.steps}, reverse=True):
         checks += _tried(name, pool, core, name, compiled.steps)
-    for one in compiled.references:
+    for one in (*compiled.references, *others):
         needed = not one.optional or (from_store and not STORAGE_VARIABLES.isdisjoint(one.keys.values()))
         checks += _tried(_words(one), referred, core, namespace, one, needed)
     return checks + _tried("quota", quota, core, namespace, _estimate(compiled).at_once)
@@ -787,12 +839,32 @@ def pod_environment(api: Any, namespace: str, references: Iterable[Reference]) -
         try:
             content = _content(core, namespace, one)
             for key, variable in one.keys.items():
-                if key in content:
-                    text = content[key]
+                if text := content.get(key):
                     values[variable] = base64.b64decode(text).decode() if one.kind == "secret" else text
         except Exception:  # the check of this object has told
             continue
     return values
+
+
+def read_launcher(api: Any, namespace: str) -> Launcher:
+    """Return what config map kfp-launcher says, as far as it can be read."""
+    from kubernetes import client
+
+    try:
+        content = _content(client.CoreV1Api(api), namespace, LAUNCHER)
+    except Exception:  # the check of this object has told
+        return Launcher()
+    root = content.get("defaultPipelineRoot", "")
+    try:
+        provider = yaml.safe_load(content["providers"])[urlsplit(root).scheme]["default"]
+        secret = provider["credentials"]["secretRef"]
+        keys = {secret["accessKeyKey"]: "AWS_ACCESS_KEY_ID", secret["secretKeyKey"]: "AWS_SECRET_ACCESS_KEY"}
+        endpoint = f"http{'' if provider.get('disableSSL') else 's'}://{provider['endpoint']}"
+        return Launcher(
+            root, endpoint, provider.get("region", S3.region), Reference("secret", secret["secretName"], keys)
+        )
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return Launcher(root)
 
 
 def quota(core: Any, namespace: str, asked: Mapping[str, Decimal]) -> Check:
@@ -824,9 +896,7 @@ def _counts(quota: Any) -> bool:
 
 
 def object_store(values: Mapping[str, str], ca_bundle: Path | None, parameters: Mapping[str, Any]) -> list[Check]:
-    """The object store answers and takes the keys; the buckets and the data set are there."""
-    from urllib3.exceptions import HTTPError
-
+    """The object store answers and takes the pods' keys; the data set can be read with them."""
     name, uri = "object store", str(parameters.get("data_uri", ""))
     needed = uri.startswith("dvc:s3://")
     if missing := sorted(variable for variable in STORAGE_VARIABLES if not values.get(variable)):
@@ -835,20 +905,27 @@ def object_store(values: Mapping[str, str], ca_bundle: Path | None, parameters: 
     s3 = S3.from_environment(values)
     if ca_bundle is not None:
         s3 = dataclasses.replace(s3, ca_bundle=str(ca_bundle))
-    try:
-        client = s3.client()
-        _get(s3.endpoint, {}, s3.ca_bundle)
-    except HTTPError as error:
-        return [_unreachable(name, s3.endpoint, "AWS_ENDPOINT_URL_S3", error)]
+    client = s3.client()
+    if unreachable := _no_answer(name, s3):
+        return [unreachable]
     signed_in = store(s3, client)
     if not signed_in.ok:
         return [signed_in]
-    data, *others = bucket_names(values)
-    data = parse(uri)[0] if needed else data
-    checks = [signed_in, *_tried(f"bucket {data}", bucket, s3, client, data, True)]
-    for other in others:
-        checks += _tried(f"bucket {other}", bucket, s3, client, other, False)
-    return checks + _tried("data set", data_set, s3, client, uri, str(parameters.get("data_digest") or ""))
+    data = parse(uri)[0] if needed else bucket_names(values)[0]
+    found = _tried(f"bucket {data}", readable, s3, client, data)
+    if found[0].ok:
+        found += _tried("data set", data_set, s3, client, uri, str(parameters.get("data_digest") or ""))
+    return [signed_in, *found]
+
+
+def _no_answer(name: str, s3: S3) -> Check | None:
+    from urllib3.exceptions import HTTPError
+
+    try:
+        _get(s3.endpoint, {}, s3.ca_bundle)
+    except HTTPError as error:
+        return _unreachable(name, s3.endpoint, "AWS_ENDPOINT_URL_S3", error)
+    return None
 
 
 def _split(sentence: str) -> tuple[str, str]:
@@ -870,36 +947,72 @@ def store(s3: S3, client: Any) -> Check:
     return Check("object store", True, f"{_shown(s3.endpoint)} takes the keys")
 
 
-def bucket(s3: S3, client: Any, name: str, reading_is_enough: bool) -> Check:
-    """A bucket is there, and takes, gives back and removes a small object, or can be read where that is enough."""
+def readable(s3: S3, client: Any, name: str) -> Check:
+    """A bucket is there, and the keys may look into it."""
     from minio.error import S3Error
 
-    check, key, content = f"bucket {name}", f"{TEMPORARY_PREFIX}pud-doctor-{uuid.uuid4().hex}", b"pud doctor"
-    doing = "look into it"
     try:
         if not client.bucket_exists(name):
-            return Check(check, False, "is missing", "run pud bootstrap")
-        doing = "write"
-        written = client.put_object(name, key, io.BytesIO(content), len(content))
+            return Check(f"bucket {name}", False, "is missing", "run pud bootstrap")
+        next(client.list_objects(name), None)
+    except S3Error as error:
+        return Check(f"bucket {name}", False, *_split(said(error, s3).removeprefix("object store ")))
+    return Check(f"bucket {name}", True, "can be read")
+
+
+def pipeline_root(
+    launcher: Launcher,
+    keys: Mapping[str, str],
+    values: Mapping[str, str],
+    pods: Mapping[str, str],
+    ca_bundle: Path | None,
+) -> list[Check]:
+    """Where Kubeflow's launcher puts a run's artifacts takes, gives back and removes an object, with its own keys."""
+    name, expected = "pipeline root", bucket_names(values)[list(BUCKETS).index("PUD_PIPELINE_BUCKET")]
+    if not launcher.root:
+        return []
+    if launcher.keys is None:
+        remedy = "name one under providers, as manifests/base/config.yaml does, or try a run"
+        return [Check(name, None, f"kfp-launcher names no secret for {launcher.root}, so it was not tried", remedy)]
+    if not STORAGE_VARIABLES - {"AWS_ENDPOINT_URL_S3"} <= keys.keys():
+        return []  # the check of the secret has told
+    same = launcher.endpoint == pods.get("AWS_ENDPOINT_URL_S3", "").rstrip("/")
+    endpoint = values["AWS_ENDPOINT_URL_S3"] if same else launcher.endpoint
+    authorities = str(ca_bundle or values.get("AWS_CA_BUNDLE", ""))
+    s3 = S3(endpoint, keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], launcher.region, authorities)
+    client = s3.client()
+    if unreachable := _no_answer(name, s3):
+        return [unreachable]
+    place = urlsplit(launcher.root)
+    found = written(name, s3, client, place.netloc, place.path.strip("/"))
+    if found.ok and place.netloc != expected:
+        detail = f"{launcher.root} of kfp-launcher is not in {expected}, the bucket that pud-storage names"
+        return [Check(name, None, detail, "apply the manifests; what takes it back is told in manifests/README.md")]
+    return [found]
+
+
+def written(name: str, s3: S3, client: Any, bucket: str, prefix: str) -> Check:
+    """A bucket takes, gives back and removes a small object."""
+    from minio.error import MinioException
+
+    key, content = f"{prefix}/pud-doctor-{uuid.uuid4().hex}".lstrip("/"), str(uuid.uuid4().int).encode()
+    doing = "write"
+    try:
+        made = client.put_object(bucket, key, io.BytesIO(content), len(content))
         doing = "read"
-        answer = client.get_object(name, key)
+        answer = client.get_object(bucket, key)
         same = answer.data == content
         answer.release_conn()
         doing = "remove"
-        client.remove_object(name, key, version_id=written.version_id)
-    except S3Error as error:
-        if error.code != "AccessDenied":
-            return Check(check, False, *_split(said(error, s3).removeprefix("object store ")))
-        if doing == "look into it":
-            return Check(check, None, "these keys may not look into it", "look with those that write there")
-        if doing == "write" and reading_is_enough:
-            return Check(check, True, "read-only with these keys, which is enough")
-        remedy = "use keys with the rights in manifests/README.md"
-        what = "read-only with these keys" if doing == "write" else f"these keys may write, but not {doing}"
-        return Check(check, False, what, remedy)
+        client.remove_object(bucket, key, version_id=made.version_id)
+    except MinioException as error:
+        if getattr(error, "code", "") != "AccessDenied":
+            return Check(name, False, *_split(said(error, s3).removeprefix("object store ")))
+        what = "these keys may not write" if doing == "write" else f"these keys may write, but not {doing},"
+        return Check(name, False, f"{what} in bucket {bucket}", "use keys with the rights in manifests/README.md")
     if not same:
-        return Check(check, False, "gives back other bytes than it took", "look at the object store's log")
-    return Check(check, True, "written, read and removed")
+        return Check(name, False, f"bucket {bucket} gives back other bytes than it took", "look at the store's log")
+    return Check(name, True, f"written, read and removed in s3://{bucket}/{prefix} with the launcher's keys")
 
 
 def data_set(s3: S3, client: Any, uri: str, digest: str) -> Check:
