@@ -44,6 +44,7 @@ SECRETS = (KUBERNETES_TOKEN, KUBEFLOW_TOKEN, PASSWORD, OTHER, *ADMIN.values(), *
 NOWHERE, MLFLOW = "http://127.0.0.1:9", "mlflow.team.svc:5000"
 ACCOUNT = {"MLFLOW_TRACKING_USERNAME": "pud", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
 API, HEALTH = "/api/2.0", "/apis/v2beta1/healthz"
+OLDER_HEALTH = HEALTH.replace("v2beta1", "v1beta1")
 SEARCH, BY_NAME = f"{API}/mlflow/experiments/search", f"{API}/mlflow/experiments/get-by-name"
 NAMESPACE, CLAIM = "namespaces/team", "persistentvolumeclaims/cache"
 TRACKING, CREDENTIALS = "configmaps/pud-tracking", "secrets/pud-tracking-credentials"
@@ -140,6 +141,7 @@ class World:
             LAUNCHER: launcher(),
             LAUNCHER_KEYS: secret(**LAUNCHERS),
             CLAIM: {},
+            "serviceaccounts/runner": {},
         }
         self.change()
 
@@ -171,7 +173,9 @@ class World:
         _, _, identity = headers.get("authorization", " ").partition(" ")
         match path.strip("/").split("/"):
             case _ if path == HEALTH:
-                return (200, {"apiServerTagName": "2.17.0"}) if identity == KUBEFLOW_TOKEN else (401, {})
+                return (200, {"multi_user": True}) if identity == KUBEFLOW_TOKEN else (401, {})
+            case _ if path == OLDER_HEALTH:
+                return 200, {"tag_name": "2.17.0"}
             case ["health"]:
                 return 200, "OK"
             case _ if path.startswith(API):
@@ -193,8 +197,10 @@ class World:
             case ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"]:
                 asked = body["spec"]["resourceAttributes"]
                 assert asked.get("namespace") == (None if asked["resource"] == "nodes" else "team")
-                right = "/".join(filter(None, (f"{asked['verb']} {asked['resource']}", asked.get("subresource"))))
-                return 201, {**body, "status": {"allowed": right not in self.denied}}
+                kind = ".".join(filter(None, (asked["resource"], asked.get("group"))))
+                right = "/".join(filter(None, (f"{asked['verb']} {kind}", asked.get("subresource"))))
+                named = f"{right} {asked.get('name')}"
+                return 201, {**body, "status": {"allowed": self.denied.isdisjoint({right, named})}}
             case ["api", "v1", "nodes" as kind] | ["api", "v1", "namespaces", "team", kind]:
                 found = [one for name, one in self.objects.items() if one and name.startswith(f"{kind}/")]
                 return self.unless_denied(f"list {kind}", {"items": found})
@@ -329,16 +335,38 @@ ROWS: dict[str, tuple[Change, str, str]] = {
     "dying": (there(NAMESPACE, {"status": {"phase": "Terminating"}}), "FAIL namespace: team is being", "give another"),
     "needed right": (denied("get pods/log"), "FAIL rights: this account may not get pods/log", "administrator"),
     "helpful right": (denied("list nodes"), "warn rights: this account may not list nodes", "for them in team"),
+    "right to one object": (
+        denied("get secrets pud-pipeline-credentials"),
+        "warn rights: this account may not get secrets pud-pipeline-credentials",
+        "cluster role pud-operator",
+    ),
+    "right to submit": (
+        denied("create runs.pipelines.kubeflow.org"),
+        "warn rights: this account may not create runs.pipelines.kubeflow.org",
+        "for them in team",
+    ),
+    "account of the pods": ({"given": {"service_account": "runner"}}, "ok   service account runner: is there", ""),
+    "no account": (
+        {"given": {"service_account": "walker"}},
+        "FAIL service account walker: is missing",
+        "make it in team",
+    ),
     "unseen namespace": (denied("get namespaces"), "warn namespace: this account may not look", "ask for the right"),
     "unseen nodes": (denied("list nodes"), "warn CPU pool: this account may not look", "ask for the right"),
     "unseen quotas": (denied("list resourcequotas"), "warn quota: this account may not look", "ask for the right"),
     "unseen claims": (denied("get persistentvolumeclaims"), "warn persistent volume claim cache: this", "ask for"),
     # nodes
     "no nodes": (nodes(), "FAIL GPU pool: the cluster has no node", "add one"),
-    "no label": (
+    "no node of the pool now": (
         parameter(gpu_node_selector={"zone": "b"}),
-        "FAIL GPU pool: no node takes work-2: cpu-1 has no label zone=b; gpu-1 has no label zone=b",
-        "label a node zone=b, or give -p gpu_node_selector",
+        "warn GPU pool: no node has zone=b now",
+        "right if the pool grows from zero, else label nodes or give -p gpu_node_selector",
+    ),
+    "no node of the pool fits": (
+        nodes(node("any"), {**node("s", gpus=4), "metadata": {"name": "s", "labels": {"kind": "small"}}})
+        | parameter(gpu_node_selector={"kind": "small"}, accelerator_count="8"),
+        "FAIL GPU pool: no node takes work-2: any has no label kind=small; s has 4 nvidia.com/gpu of 8",
+        "add GPUs",
     ),
     "label": (parameter(gpu_node_selector={"zone": "a"}), "ok   GPU pool: 1 of 2 nodes take every step", ""),
     "cordoned": (nodes(node("a", gpus=1, unschedulable=True)), "FAIL GPU pool: no node takes work-2: a is", "uncordon"),
@@ -478,8 +506,10 @@ ROWS: dict[str, tuple[Change, str, str]] = {
     "no token": ({"given": {"token": "ключ"}}, "warn Kubeflow: could not be looked at (UnicodeEncodeError)", "again"),
     "login page": (told(HEALTH, 302), "FAIL Kubeflow: URL does not take the token (302)", "get a new token"),
     "not Kubeflow": (told(HEALTH, 200, "<html>"), "FAIL Kubeflow: URL does not answer as", "https://HOST/pipeline"),
-    "old Kubeflow": (told(HEALTH, 200, {"tag_name": "2.9.1"}), "FAIL Kubeflow: version 2.9.1 cannot", "to 2.10"),
-    "any Kubeflow": (told(HEALTH, 200, {}), "ok   Kubeflow: URL, which tells no version", ""),
+    "old Kubeflow": (told(OLDER_HEALTH, 200, {"tag_name": "2.9.1"}), "FAIL Kubeflow: version 2.9.1 cannot", "to 2.10"),
+    "UI's server": (told(HEALTH, 200, {"apiServerTagName": "2.16.1"}), "ok   Kubeflow: URL, version 2.16.1", ""),
+    "any Kubeflow": (told(OLDER_HEALTH, 404), "warn Kubeflow: URL tells no version", "look at the image of deployment"),
+    "development": (told(OLDER_HEALTH, 200, {"tag_name": "dev"}), "warn Kubeflow: URL tells no version", "look at the"),
 }
 
 

@@ -28,6 +28,7 @@ from pud.storage import BUCKETS, DIGEST, S3, TEMPORARY_PREFIX, bucket_names, par
 
 SINGLE_USER_NAMESPACE = "kubeflow"
 OLDEST_KUBEFLOW = (2, 10)
+HEALTH = ("v2beta1", "v1beta1")  # the older API tells the version; the newer one only where the UI's server answers
 TIMEOUT: dict[str, Any] = {"_request_timeout": REQUEST_SECONDS}  # of each request to Kubernetes
 STORAGE_VARIABLES = {"AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 ADDRESSES = ("AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_URI")  # a port that is forwarded has another one here
@@ -36,9 +37,14 @@ PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(?:pipelinechannel--)?(.
 GIB = 1 << 30
 LISTED = 3  # of many nodes
 
-# (verb, resource): what submitting and watching need, and what only this look needs
+# (verb, resource): what watching a run needs. What else is looked at depends on what the run refers to: ``wanted``
 NEEDED = (("list", "pods"), ("get", "pods/log"))
-HELPFUL = (("get", "configmaps"), ("get", "secrets"), ("get", "pods"), ("list", "resourcequotas"), ("list", "nodes"))
+PLURALS = {
+    "configMap": "configmaps",
+    "secret": "secrets",
+    "persistentVolumeClaim": "persistentvolumeclaims",
+    "serviceAccount": "serviceaccounts",
+}
 
 # A step's mean (seconds, megabytes of artifacts) in a `make demo` on two CPU cores: 20,000 images of 28 x 28, 343 s.
 MEASURED = {
@@ -428,6 +434,7 @@ def examine(
     namespace: str,
     token: str = "",
     ca_bundle: Path | None = None,
+    service_account: str = "",
     pipeline: Path,
     parameters: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] = os.environ,
@@ -443,6 +450,7 @@ def examine(
         namespace: The namespace of the runs; empty where Kubeflow Pipelines serves a single user.
         token: Bearer token for the endpoint, empty for none.
         ca_bundle: PEM file of the authorities to trust; None: the public ones, and AWS_CA_BUNDLE for the object store.
+        service_account: Of the run's pods; empty: Kubeflow's own, which is not looked at.
 
     Raises:
         InputError: the pipeline, a parameter or the CA bundle is wrong.
@@ -457,7 +465,9 @@ def examine(
     checks.append(reached)
     if api is not None:
         launcher = read_launcher(api, namespace)
-        checks += _in_the_cluster(api, namespace, compiled, [LAUNCHER, *([launcher.keys] if launcher.keys else [])])
+        others = [LAUNCHER, *([launcher.keys] if launcher.keys else [])]
+        others += [Reference("serviceAccount", service_account)] if service_account else []
+        checks += _in_the_cluster(api, namespace, compiled, others)
         known = pod_environment(api, namespace, [*compiled.references, BUCKET_NAMES])
         launchers = pod_environment(api, namespace, [launcher.keys] if launcher.keys else [])
     values = {**environment, **known, **{name: environment[name] for name in ADDRESSES if environment.get(name)}}
@@ -546,28 +556,40 @@ def kubeflow(endpoint: str, token: str, ca_bundle: Path | None) -> Check:
     name = "Kubeflow"
     if not endpoint:
         return Check(name, None, "no endpoint was given", "give --endpoint")
-    url = endpoint.rstrip("/") + "/apis/v2beta1/healthz"
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        answer = _get(url, {"Authorization": f"Bearer {token}"} if token else {}, ca_bundle)
+        answer, older = (
+            _get(f"{endpoint.rstrip('/')}/apis/{version}/healthz", headers, ca_bundle) for version in HEALTH
+        )
     except HTTPError as error:
         return _unreachable(name, endpoint, "KFP_ENDPOINT", error)
     if answer.status in (301, 302, 303, 307, 308, 401, 403):
         return Check(name, False, f"{_shown(endpoint)} does not take the token ({answer.status})", "get a new token")
-    try:
-        told = json.loads(answer.data) if answer.status == 200 else None
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
+    told = _object(answer)
+    if told is None:
         detail = f"{_shown(endpoint)} does not answer as Kubeflow Pipelines does ({answer.status})"
         return Check(name, False, detail, "check the address, such as https://HOST/pipeline, and the token")
-    tag = str(told.get("apiServerTagName") or told.get("tag_name") or "")
+    tags = [str(one.get(key) or "") for one in (told, _object(older) or {}) for key in ("apiServerTagName", "tag_name")]
+    tag = next(filter(None, tags), "")
     version = re.match(r"v?(\d+)\.(\d+)", tag)
     oldest = ".".join(map(str, OLDEST_KUBEFLOW))
-    if version and (int(version[1]), int(version[2])) < OLDEST_KUBEFLOW:
+    if not version:
+        remedy = f"look at the image of deployment ml-pipeline: {oldest} or newer takes the GPUs from a parameter"
+        return Check(name, None, f"{_shown(endpoint)} tells no version", remedy)
+    if (int(version[1]), int(version[2])) < OLDEST_KUBEFLOW:
         return Check(
             name, False, f"version {tag} cannot take the GPUs from a parameter", f"upgrade to {oldest} or newer"
         )
-    return Check(name, True, f"{_shown(endpoint)}, " + (f"version {tag}" if version else "which tells no version"))
+    return Check(name, True, f"{_shown(endpoint)}, version {tag}")
+
+
+def _object(answer: Any) -> dict[str, Any] | None:
+    """Return the JSON object that was answered, None where something else was."""
+    try:
+        told = json.loads(answer.data) if answer.status == 200 else None
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None
 
 
 def mlflow(
@@ -665,16 +687,17 @@ def _kubernetes() -> tuple[Any, Check]:
     return api, Check(name, True, f"{_shown(host)}, version {version}")
 
 
-def _in_the_cluster(api: Any, namespace: str, compiled: Compiled, others: Iterable[Reference]) -> list[Check]:
+def _in_the_cluster(api: Any, namespace: str, compiled: Compiled, others: Sequence[Reference]) -> list[Check]:
     from kubernetes import client
 
     core = client.CoreV1Api(api)
     from_store = str(compiled.parameters.get("data_uri", "")).startswith("dvc:s3://")
     checks = _tried("namespace", namespace_exists, core, namespace)
-    checks += _tried("rights", rights, client.AuthorizationV1Api(api), namespace)
+    references = [*compiled.references, *others]
+    checks += _tried("rights", rights, client.AuthorizationV1Api(api), namespace, wanted(namespace, references))
     for name in sorted({step.pool for step in compiled.steps}, reverse=True):
         checks += _tried(name, pool, core, name, compiled.steps)
-    for one in (*compiled.references, *others):
+    for one in references:
         needed = not one.optional or (from_store and not STORAGE_VARIABLES.isdisjoint(one.keys.values()))
         checks += _tried(_words(one), referred, core, namespace, one, needed)
     return checks + _tried("quota", quota, core, namespace, _estimate(compiled).at_once)
@@ -695,27 +718,43 @@ def namespace_exists(core: Any, namespace: str) -> Check:
     return Check("namespace", True, namespace)
 
 
-def rights(authorization: Any, namespace: str) -> Check:
-    """This account may do what submitting, watching and these checks need."""
+def wanted(namespace: str, references: Iterable[Reference]) -> list[tuple[str, str, str]]:
+    """Return (verb, resource, name) of all that submitting, watching and these checks do; no name: of any name.
+
+    Where Kubeflow Pipelines serves many users it asks Kubernetes whether a user may make runs in a namespace.
+    """
+    submitting = [] if namespace == SINGLE_USER_NAMESPACE else [("create", "runs.pipelines.kubeflow.org", "")]
+    looking = [("get", "namespaces", namespace), ("list", "resourcequotas", ""), ("list", "nodes", "")]
+    objects = dict.fromkeys(("get", PLURALS[one.kind], one.name) for one in (*references, BUCKET_NAMES))
+    return [*((verb, resource, "") for verb, resource in NEEDED), *submitting, *looking, *objects]
+
+
+def rights(authorization: Any, namespace: str, asked: Iterable[tuple[str, str, str]]) -> Check:
+    """This account may do what is asked for."""
     from kubernetes.client import V1ResourceAttributes, V1SelfSubjectAccessReview, V1SelfSubjectAccessReviewSpec
 
-    def allowed(verb: str, resource: str) -> bool:
+    def allowed(verb: str, resource: str, name: str) -> bool:
         kind, _, subresource = resource.partition("/")
+        kind, _, group = kind.partition(".")
         attributes = V1ResourceAttributes(
             verb=verb,
+            group=group or None,
             resource=kind,
             subresource=subresource or None,
+            name=name or None,
             namespace=None if kind == "nodes" else namespace,
         )
         review = V1SelfSubjectAccessReview(spec=V1SelfSubjectAccessReviewSpec(resource_attributes=attributes))
         return bool(authorization.create_self_subject_access_review(review, **TIMEOUT).status.allowed)
 
-    denied = [one for one in (*NEEDED, *HELPFUL) if not allowed(*one)]
+    denied = [one for one in asked if not allowed(*one)]
     if not denied:
         return Check("rights", True, f"all that is needed in {namespace}")
-    ok = False if set(denied) & set(NEEDED) else None
-    detail = "this account may not " + ", ".join(map(" ".join, denied))
-    return Check("rights", ok, detail, f"ask an administrator for them in {namespace}")
+    ok = False if {one[:2] for one in denied} & set(NEEDED) else None
+    detail = "this account may not " + ", ".join(" ".join(filter(None, one)) for one in denied)
+    return Check(
+        "rights", ok, detail, f"ask an administrator for them in {namespace}: role and cluster role pud-operator"
+    )
 
 
 def pool(core: Any, name: str, steps: Iterable[Step]) -> Check:
@@ -725,9 +764,15 @@ def pool(core: Any, name: str, steps: Iterable[Step]) -> Check:
     for step in mine:
         refusals = [_refusal(node, step) for node in nodes]
         if all(refusals):
+            found = [refusal for refusal in refusals if refusal]
+            if step.node_selector and not any(refusal.passed for refusal in found):
+                labels = ",".join(f"{key}={value}" for key, value in step.node_selector.items())
+                remedy = (
+                    f"right if the pool grows from zero, else label nodes or give -p {name[:3].lower()}_node_selector"
+                )
+                return Check(name, None, f"no node has {labels} now", remedy)
             if not nodes:
                 return Check(name, False, "the cluster has no node", "add one")
-            found = [refusal for refusal in refusals if refusal]
             nearest = max(found, key=lambda refusal: refusal.passed).remedy.format(pool=name[:3].lower())
             listed = "; ".join(refusal.reason for refusal in found[:LISTED])
             more = f"; and {len(found) - LISTED} more" if len(found) > LISTED else ""
@@ -753,8 +798,7 @@ def _refusal(node: Any, step: Step) -> Refusal | None:
     name, labels = node.metadata.name, node.metadata.labels or {}
     for key, wanted in step.node_selector.items():
         if labels.get(key) != str(wanted):
-            remedy = f"label a node {key}={wanted}, or give -p {{pool}}_node_selector"
-            return Refusal(0, f"{name} has no label {key}={wanted}", remedy)
+            return Refusal(0, f"{name} has no label {key}={wanted}", "label it")
     if node.spec and node.spec.unschedulable:
         return Refusal(1, f"{name} is cordoned", f"kubectl uncordon {name}")
     for taint in (node.spec and node.spec.taints) or []:
@@ -802,11 +846,12 @@ def _words(one: Reference) -> str:
 
 
 def _content(core: Any, namespace: str, one: Reference) -> Mapping[str, Any]:
-    """Return the entries of a config map or of a secret (in base64); those of a volume claim are none."""
+    """Return the entries of a config map or of a secret (in base64); other objects have none."""
     read_it = {
         "configMap": core.read_namespaced_config_map,
         "secret": core.read_namespaced_secret,
         "persistentVolumeClaim": core.read_namespaced_persistent_volume_claim,
+        "serviceAccount": core.read_namespaced_service_account,
     }[one.kind]
     return getattr(read_it(one.name, namespace, **TIMEOUT), "data", None) or {}
 
