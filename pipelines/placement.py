@@ -27,6 +27,7 @@ SECRET_KEYS = {
 STORAGE_MAP, STORAGE_SECRET = "pud-storage", "pud-storage-credentials"
 STORAGE_MAP_KEYS = {"AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL_S3"}
 STORAGE_SECRET_KEYS = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+CA_MAP, CA_FOLDER = "pud-ca", "/etc/pud/ca"  # with ca.crt, the authorities of a site's own; pud.storage.MOUNTED_CA
 DATA_CACHE, DATA_CACHE_SIZE = "/var/cache/pud", "64Gi"  # pud.storage.MOUNTED_CACHE
 DATA_CACHE_PVC = os.environ.get("DATA_CACHE_PVC", "")  # make compile DATA_CACHE_PVC=NAME: shared by runs
 
@@ -78,4 +79,5 @@ def _placed(
     kubernetes.set_security_context(task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True)
     kubernetes.use_config_map_as_env(task, CONFIG_MAP, CONFIG_KEYS, optional=True)
     kubernetes.use_secret_as_env(task, SECRET, SECRET_KEYS, optional=True)
+    kubernetes.use_config_map_as_volume(task, CA_MAP, CA_FOLDER, optional=True)
     return task

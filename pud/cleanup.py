@@ -1,4 +1,4 @@
-"""What no run needs any more: output that a dead process left half done, and cached results older than asked."""
+"""What no run needs any more: output that a dead process left half done, cached results and data older than asked."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from typing import Any
 from pud.errors import InputError
 
 CACHE, PARTIAL = ".cache", ".partial-"
+PARTIAL_DAYS = 1  # in a cache that pods share, where a process number says nothing
 KEPT = ("report.json", "untracked.json")  # who has these has the record of a run
 
 
@@ -51,6 +52,24 @@ def find(runs: Path, days: float) -> list[Waste]:
     return list({one.path: one for one in waste}.values())
 
 
+def find_data(cache: Path, days: float) -> list[Waste]:
+    """Return what can go from a cache of data sets (pud.storage): what was left half done, data older than ``days``.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not cache.is_dir():
+        raise InputError(f"{cache} is no folder: give the folder of the data, --data-cache")
+    waste = []
+    for path in sorted([*cache.iterdir(), *(cache / "objects").glob("*")]):
+        age = (time.time() - path.stat().st_mtime) / 86_400
+        if PARTIAL in path.name and age > PARTIAL_DAYS:
+            waste.append(_waste(path, "left half done"))
+        elif path != cache / "objects" and age > days:
+            waste.append(_waste(path, f"data older than {days:g} days"))
+    return waste
+
+
 def remove(waste: list[Waste]) -> None:
     """Remove what ``find`` found."""
     for one in waste:
@@ -78,7 +97,7 @@ def _is_record(path: Path) -> bool:
 
 
 def _alive(path: Path) -> bool:
-    number = path.name.rpartition("-")[2]
+    number = path.name.partition(PARTIAL)[2].partition("-")[0]
     return not number.isdigit() or Path(f"/proc/{number}").exists() or (os.name != "posix")
 
 

@@ -338,13 +338,14 @@ def bootstrap_command() -> None:
 
 @app.command("gc")
 @click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs.")
-@click.option("--days", default=30.0, show_default=True, help="Cached task results older than this may go.")
+@click.option("--data-cache", type=FOLDER, default=None, help="Look at this cache of data sets instead.")
+@click.option("--days", default=30.0, show_default=True, help="Cached results and data older than this may go.")
 @click.option("--yes", is_flag=True, help="Remove what is listed; without it nothing is removed.")
-def gc_command(runs: Path, days: float, yes: bool) -> None:
+def gc_command(runs: Path, data_cache: Path | None, days: float, yes: bool) -> None:
     """List what no run needs any more, and remove it with --yes."""
-    from pud.cleanup import find, remove
+    from pud.cleanup import find, find_data, remove
 
-    waste = find(runs, days)
+    waste = find_data(data_cache, days) if data_cache else find(runs, days)
     for one in waste:
         click.echo(f"{one.bytes / 1e6:10.1f} MB  {one.path}  ({one.reason})")
     total = f"{sum(one.bytes for one in waste) / 1e6:.1f} MB in {len(waste)} places"

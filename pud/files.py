@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,20 @@ import numpy as np
 
 from pud.errors import InputError
 
-MAXIMUM_JSON_BYTES = 64 << 20  # an untrusted file must not fill the memory
+MAXIMUM_JSON_BYTES = 64 << 20
+MAXIMUM_ARRAY_BYTES = 16 << 30
+
+
+def within(path: Path, maximum: int) -> Path:
+    """Return the path of a file that may be read whole: an untrusted one must not fill the memory.
+
+    Raises:
+        InputError: it holds more than ``maximum`` bytes.
+        OSError: it cannot be looked at.
+    """
+    if (size := path.stat().st_size) > maximum:
+        raise InputError(f"{path} holds {size:,} bytes, more than any file of its kind here: do not use it")
+    return path
 
 
 def sha256(path: Path) -> str:
@@ -34,12 +48,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path, expected_format: str) -> dict[str, Any]:
     """Read a JSON object whose ``format`` is the expected one."""
     try:
-        if (size := Path(path).stat().st_size) > MAXIMUM_JSON_BYTES:
-            raise InputError(f"{path} holds {size:,} bytes, more than any {expected_format} file: do not use it")
-        content = json.loads(Path(path).read_text())
+        content = json.loads(within(Path(path), MAXIMUM_JSON_BYTES).read_text())
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: the step that makes it has not finished, run it again") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}): make it again") from error
     if not isinstance(content, dict) or content.get("format") != expected_format:
         raise InputError(f"{path} is not a {expected_format} file: give the folder that the matching step wrote")
@@ -47,31 +61,52 @@ def read_json(path: Path, expected_format: str) -> dict[str, Any]:
 
 
 def read_array(path: Path, dtype: type, dimensions: int, *, mmap: bool = False) -> np.ndarray:
-    """Read a .npy array without pickle and check its type and number of dimensions."""
+    """Read a .npy array without pickle and check its type and number of dimensions.
+
+    It is opened as a map first, which is refused where the header claims more values than the file holds.
+    """
     try:
-        array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        with np.errstate(over="raise"):
+            file = path if mmap else within(Path(path), MAXIMUM_ARRAY_BYTES)
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: the folder is incomplete, make it again") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, ArithmeticError) as error:
         raise InputError(f"{path} is corrupt or not a plain .npy array ({error}): make it again") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(f"{path} is corrupt or not a plain .npy array (but an archive): make it again")
     if array.dtype != dtype or array.ndim != dimensions:
         raise InputError(
             f"{path} holds {array.dtype} {array.shape}: {np.dtype(dtype)} of {dimensions} dimensions is needed"
         )
-    return array
+    return array if mmap else np.array(array)
+
+
+def partial_path(path: Path) -> Path:
+    """Return a new name beside ``path`` for what is not finished, no other process's, not even on another machine."""
+    return path.with_name(f"{path.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:12]}")
+
+
+@contextmanager
+def partial_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``; at the end it is gone, unless it was moved to where it belongs."""
+    partial = partial_path(Path(path))
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
 def finished_folder(path: Path) -> Iterator[Path]:
     """Yield a folder beside ``path`` that takes its place only when the block ends without an error."""
     path = Path(path)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with partial_folder(path) as partial:
         yield partial
         if path.is_dir():
             shutil.rmtree(path)
         partial.replace(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

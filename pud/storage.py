@@ -11,31 +11,34 @@ import os
 import re
 import shutil
 import tempfile
-import threading
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pud.errors import InputError
-from pud.files import finished_folder
+from pud.errors import InputError, without_userinfo
+from pud.files import MAXIMUM_JSON_BYTES, partial_folder, partial_path
 from pud.progress import say, track
 
 if TYPE_CHECKING:
     from minio import Minio
+    from minio.lifecycleconfig import LifecycleConfig
 
 CACHE_VARIABLE, MOUNTED_CACHE = "PUD_DATA_CACHE", Path("/var/cache/pud")  # where pipelines/placement.py mounts a volume
+MOUNTED_CA = Path("/etc/pud/ca/ca.crt")  # and the authorities of a site's own
 BUCKETS = {"PUD_DATA_BUCKET": "pud-data", "PUD_MLFLOW_BUCKET": "pud-mlflow", "PUD_PIPELINE_BUCKET": "pud-pipelines"}
 TEMPORARY_PREFIX, TEMPORARY_DAYS = "tmp/", 7
+RUNS_PREFIX, KEPT_DAYS = "runs/", 90  # of the pipeline bucket: what runs left; in all: replaced versions
 THREADS = 8
 CHUNK = 1 << 20
 CONNECT_SECONDS, READ_SECONDS, RETRIES = 10, 60, 3
-MAXIMUM_BYTES = 16 << 30  # of one file: an untrusted store must not fill the disk
+# of one file, of a data set: an untrusted store must not fill the disk
+MAXIMUM_BYTES, MAXIMUM_TOTAL_BYTES, MAXIMUM_FILES = 16 << 30, 64 << 30, 100_000
 DIGEST = re.compile(r"[0-9a-f]{32}\.dir")
 
-Reader = Callable[[str, Path], None]  # (key below the store's root, file to write)
+Reader = Callable[[str, Path, int], None]  # (key below the store's root, file to write, the most bytes it may get)
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,14 @@ class S3:
     endpoint: str
     access_key: str
     secret_key: str
-    region: str = "us-east-1"
+    region: str = ""
     ca_bundle: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "S3":
         """Return what AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_CA_BUNDLE say.
+
+        The last two may be left out: the region is then that of Amazon's address, the bundle the mounted one.
 
         Raises:
             InputError: one that is needed is missing.
@@ -59,11 +64,12 @@ class S3:
         if missing := [name for name in needed if not environment.get(name)]:
             raise InputError(f"the object store is not configured: set {', '.join(missing)} (see manifests/README.md)")
         endpoint, access_key, secret_key = (environment[name] for name in needed)
-        region, ca_bundle = environment.get("AWS_REGION", cls.region), environment.get("AWS_CA_BUNDLE", "")
+        mounted = str(MOUNTED_CA) if MOUNTED_CA.is_file() else ""
+        region, ca_bundle = environment.get("AWS_REGION") or "", environment.get("AWS_CA_BUNDLE") or mounted
         return cls(endpoint, access_key, secret_key, region, ca_bundle)
 
     def __repr__(self) -> str:
-        return f"S3({self.endpoint})"
+        return f"S3({without_userinfo(self.endpoint)})"
 
     def client(self) -> "Minio":
         """Return a client that verifies certificates, gives up after some tries and never waits for ever."""
@@ -71,8 +77,10 @@ class S3:
         from minio import Minio
 
         url = urllib.parse.urlsplit(self.endpoint)
-        if url.scheme not in ("http", "https") or not url.netloc or url.path.strip("/"):
-            raise InputError(f"S3 endpoint {self.endpoint!r} is no address: give http(s)://HOST:PORT")
+        if url.scheme not in ("http", "https") or not url.netloc or "@" in url.netloc or url.path.strip("/"):
+            shown = without_userinfo(self.endpoint)
+            raise InputError(f"S3 endpoint {shown!r} is no address: give http(s)://HOST:PORT, keys apart")
+        amazon = (url.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
         if self.ca_bundle and not Path(self.ca_bundle).is_file():
             raise InputError(f"CA bundle {self.ca_bundle} is missing: correct AWS_CA_BUNDLE")
         pool = urllib3.PoolManager(
@@ -86,7 +94,7 @@ class S3:
             url.netloc,
             access_key=self.access_key,
             secret_key=self.secret_key,
-            region=self.region,
+            region=self.region or (None if amazon else "us-east-1"),
             secure=url.scheme == "https",
             http_client=pool,
         )
@@ -102,10 +110,10 @@ def said(error: Exception, s3: S3) -> str:
         "NoSuchBucket": f"bucket {getattr(error, '_bucket_name', '')} is missing: run pud bootstrap",
         "NoSuchKey": "the object is missing: dvc push it, or correct the digest",
     }
-    reason = (
-        remedies.get(code) or f"{code or type(error).__name__}: the service does not answer as it should, try again"
-    )
-    return f"object store {s3.endpoint}: {reason}"
+    untrusted = "its certificate is not trusted: name the file of its authority in AWS_CA_BUNDLE"
+    otherwise = f"{code or type(error).__name__}: the service does not answer as it should, try again"
+    reason = remedies.get(code) or (untrusted if "CERTIFICATE_VERIFY_FAILED" in str(error) else otherwise)
+    return f"object store {without_userinfo(s3.endpoint)}: {reason}"
 
 
 def parse(uri: str) -> tuple[str, str]:
@@ -114,8 +122,9 @@ def parse(uri: str) -> tuple[str, str]:
     if not place.startswith("s3://"):
         return "", place
     bucket, _, prefix = place.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise InputError(f"data URI {uri!r} names no bucket: give dvc:s3://BUCKET/PREFIX")
+    if not bucket or "@" in bucket:
+        shown = without_userinfo(uri)
+        raise InputError(f"data URI {shown!r} names no bucket: give dvc:s3://BUCKET/PREFIX, keys apart")
     return bucket, prefix.strip("/")
 
 
@@ -123,23 +132,19 @@ def reader_of(uri: str) -> Reader:
     """Return what copies an object of the store at ``uri`` into a file; a person's sentence if it cannot."""
     bucket, prefix = parse(uri)
     if not bucket:
-        return lambda key, file: _copy(Path(prefix) / key, file)
+        return lambda key, file, maximum: _copy(Path(prefix) / key, file, maximum)
     from minio.error import MinioException
     from urllib3.exceptions import HTTPError
 
     s3 = S3.from_environment()
     client = s3.client()
 
-    def read(key: str, file: Path) -> None:
+    def read(key: str, file: Path, maximum: int) -> None:
         name = f"{prefix}/{key}".lstrip("/")
         try:
             response = client.get_object(bucket, name)
             try:
-                size = int(response.headers.get("Content-Length", 0))
-                if size > MAXIMUM_BYTES:
-                    raise InputError(f"object {name} holds {size:,} bytes, more than a data set's file may: leave it")
-                with file.open("wb") as out:
-                    shutil.copyfileobj(response, out, CHUNK)
+                _limited(response, file, name, maximum, int(response.headers.get("Content-Length", 0)))
             finally:
                 response.close()
                 response.release_conn()
@@ -149,86 +154,118 @@ def reader_of(uri: str) -> Reader:
     return read
 
 
-def _copy(source: Path, file: Path) -> None:
+def _copy(source: Path, file: Path, maximum: int) -> None:
     try:
-        shutil.copyfile(source, file)
+        with source.open("rb") as content:
+            _limited(content, file, str(source), maximum)
     except FileNotFoundError as error:
         raise InputError(f"{source} is missing: dvc pull it, or correct the digest") from error
+
+
+def _limited(source: Any, file: Path, name: str, maximum: int, announced: int = 0) -> None:
+    """Copy what can be read from ``source`` into ``file``; what is announced is not trusted, but saves the transfer."""
+    with file.open("wb") as out:
+        size = announced
+        while size <= maximum and (chunk := source.read(CHUNK)):
+            out.write(chunk)
+            size = max(announced, out.tell())
+    if size > maximum:
+        raise InputError(f"object {name} holds over {maximum:,} bytes, more than a data set's file may: leave it")
 
 
 def cache_folder() -> Path:
     """Return where fetched data are kept: PUD_DATA_CACHE, else the mounted volume, else a temporary folder."""
     if given := os.environ.get(CACHE_VARIABLE):
         return Path(given)
-    mounted = os.access(MOUNTED_CACHE, os.W_OK)
-    return MOUNTED_CACHE if mounted else Path(tempfile.gettempdir()) / "pud-data"
+    if os.access(MOUNTED_CACHE, os.W_OK):
+        return MOUNTED_CACHE
+    folder = Path(tempfile.gettempdir()) / "pud-data"
+    if MOUNTED_CACHE.is_dir():
+        say(f"{MOUNTED_CACHE} cannot be written, data are kept in {folder}: let the volume's owner be group 1000")
+    return folder
 
 
 def materialise(uri: str, digest: str, cache: Path) -> Path:
     """Return a folder below ``cache`` that holds the data set of this digest, read from DVC storage at ``uri``.
 
-    Files are fetched in parallel and checked; those that an earlier, broken try left are not fetched again.
+    Files are fetched in parallel and checked; those that an earlier, broken try left are not fetched again. Other
+    processes may do the same in the same cache.
 
     Raises:
-        InputError: no digest, a store that cannot be read, or content that is not what its name says.
+        InputError: no digest, a store that cannot be read, content that is not what its name says or too large, or a
+            cache that cannot take it.
     """
     if not DIGEST.fullmatch(digest):
         raise InputError(f"data digest {digest!r} is no digest: for dvc: data give the md5 in data.dvc, with its .dir")
     folder = cache / digest
     if folder.is_dir():
         return folder
-    read = reader_of(uri)
-    parts = cache / "objects"
+    try:
+        _fetch(reader_of(uri), digest, folder)
+    except OSError as error:
+        raise InputError(
+            f"{cache} cannot take the data ({error.strerror or error}): free space there, or set another cache "
+            f"in {CACHE_VARIABLE}"
+        ) from error
+    say(f"data {digest} are in {folder}")
+    return folder
+
+
+def _fetch(read: Reader, digest: str, folder: Path) -> None:
+    parts = folder.parent / "objects"
     parts.mkdir(parents=True, exist_ok=True)
-    listing = listed(fetched(read, digest, parts).read_bytes(), digest)
+    listing = listed(fetched(read, digest, parts, MAXIMUM_JSON_BYTES).read_bytes(), digest)
+    total = 0
     with ThreadPoolExecutor(THREADS) as pool:
-        pending = [pool.submit(fetched, read, md5, parts) for md5 in sorted(set(listing.values()))]
+        pending = [pool.submit(fetched, read, md5, parts, MAXIMUM_BYTES) for md5 in sorted(set(listing.values()))]
         try:
             for one in track(pending, "fetch data"):
-                one.result()
+                total += one.result().stat().st_size
+                if total > MAXIMUM_TOTAL_BYTES:
+                    raise InputError(f"the data set {digest} holds over {MAXIMUM_TOTAL_BYTES:,} bytes: leave it")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    with finished_folder(folder) as out:
+    with partial_folder(folder) as out:
         for name, md5 in listing.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             try:
                 (out / name).hardlink_to(parts / md5)
             except OSError:
                 shutil.copyfile(parts / md5, out / name)
-    say(f"data {digest} are in {folder}")
-    return folder
+        try:
+            out.replace(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first, with the same content
+                raise
 
 
 def listed(content: bytes, digest: str) -> dict[str, str]:
     """Return {relative path: md5} of a folder's listing; paths that lead out of the folder are refused."""
     try:
-        found = {entry["relpath"]: entry["md5"] for entry in json.loads(content)}
-    except (ValueError, KeyError, TypeError) as error:
+        found = {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(content)}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"the listing {digest} is no list of files: dvc push the data set again") from error
+    if len(found) > MAXIMUM_FILES:
+        raise InputError(f"the listing {digest} names {len(found):,} files, more than any data set here: leave it")
     for name, md5 in found.items():
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not re.fullmatch("[0-9a-f]{32}", md5):
+        if path.is_absolute() or ".." in path.parts or "\0" in name or not re.fullmatch("[0-9a-f]{32}", md5):
             raise InputError(f"the listing {digest} names {name!r}, which leads out of the data set: do not use it")
     return found
 
 
-def fetched(read: Reader, md5: str, parts: Path) -> Path:
+def fetched(read: Reader, md5: str, parts: Path, maximum: int) -> Path:
     """Return the file of this md5 in ``parts``, fetched first where it is not there."""
     file = parts / md5
     if file.is_file():
         return file
-    partial = parts / f"{md5}.partial-{os.getpid()}-{threading.get_ident()}"
+    partial = partial_path(file)
     try:
-        read(f"files/md5/{md5[:2]}/{md5[2:]}", partial)
+        read(f"files/md5/{md5[:2]}/{md5[2:]}", partial, maximum)
         if md5_of(partial) != md5.removesuffix(".dir"):
             raise InputError(f"object {md5} of the store does not hold what its name says: dvc push the data again")
         partial.replace(file)
-    except OSError as error:
-        raise InputError(
-            f"{parts} cannot take the data ({error.strerror}): free space there, or set another cache "
-            f"in {CACHE_VARIABLE}"
-        ) from error
     finally:
         partial.unlink(missing_ok=True)
     return file
@@ -248,27 +285,45 @@ def bucket_names(environment: Mapping[str, str] = os.environ) -> list[str]:
     return [environment.get(variable) or name for variable, name in BUCKETS.items()]
 
 
+def lifecycle(bucket: str) -> "LifecycleConfig":
+    """Return what goes from a bucket by itself: temporary objects, broken uploads, replaced versions, old runs."""
+    from minio.commonconfig import ENABLED, Filter
+    from minio.lifecycleconfig import (
+        AbortIncompleteMultipartUpload,
+        Expiration,
+        LifecycleConfig,
+        NoncurrentVersionExpiration,
+        Rule,
+    )
+
+    def rule(name: str, prefix: str, **what: Any) -> Rule:
+        return Rule(ENABLED, rule_id=name, rule_filter=Filter(prefix=prefix), **what)
+
+    broken = AbortIncompleteMultipartUpload(days_after_initiation=TEMPORARY_DAYS)
+    replaced = NoncurrentVersionExpiration(noncurrent_days=KEPT_DAYS)
+    rules = [
+        rule("temporary", TEMPORARY_PREFIX, expiration=Expiration(days=TEMPORARY_DAYS)),
+        rule("leftovers", "", abort_incomplete_multipart_upload=broken, noncurrent_version_expiration=replaced),
+    ]
+    if bucket == bucket_names()[-1]:
+        rules.append(rule("runs", RUNS_PREFIX, expiration=Expiration(days=KEPT_DAYS)))
+    return LifecycleConfig(rules)
+
+
 def bootstrap(s3: S3, buckets: Iterable[str]) -> list[str]:
-    """Make the buckets that are missing, keep versions in all of them, and let temporary objects expire.
+    """Make the buckets that are missing, keep versions in all of them, and let expire what nobody needs.
 
     Safe to run again. Returns a sentence for each bucket.
 
     Raises:
         InputError: the service cannot be reached or refuses.
     """
-    from minio.commonconfig import ENABLED, Filter
+    from minio.commonconfig import ENABLED
     from minio.error import MinioException
-    from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
     from minio.versioningconfig import VersioningConfig
     from urllib3.exceptions import HTTPError
 
     client = s3.client()
-    expiry = Rule(
-        ENABLED,
-        rule_id="temporary",
-        rule_filter=Filter(prefix=TEMPORARY_PREFIX),
-        expiration=Expiration(days=TEMPORARY_DAYS),
-    )
     done = []
     for bucket in buckets:
         try:
@@ -276,7 +331,7 @@ def bootstrap(s3: S3, buckets: Iterable[str]) -> list[str]:
             if new:
                 client.make_bucket(bucket)
             client.set_bucket_versioning(bucket, VersioningConfig(ENABLED))
-            client.set_bucket_lifecycle(bucket, LifecycleConfig([expiry]))
+            client.set_bucket_lifecycle(bucket, lifecycle(bucket))
         except (MinioException, HTTPError) as error:
             raise InputError(said(error, s3)) from None
         done.append(f"bucket {bucket}: {'made' if new else 'was there'}, versioned, {TEMPORARY_PREFIX} expires")

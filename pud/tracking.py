@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pud.storage import MOUNTED_CA
+
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -17,6 +19,8 @@ for _name, _value in {
     "GIT_PYTHON_REFRESH": "quiet",
 }.items():
     os.environ.setdefault(_name, _value)
+if MOUNTED_CA.is_file() and "MLFLOW_TRACKING_INSECURE_TLS" not in os.environ:
+    os.environ.setdefault("MLFLOW_TRACKING_SERVER_CERT_PATH", str(MOUNTED_CA))
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as DatasetEntity

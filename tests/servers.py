@@ -1,5 +1,7 @@
 """Servers that tests start and stop: a real S3 object store with identities, and HTTP for what cannot run here."""
 
+import datetime
+import ipaddress
 import json
 import os
 import shutil
@@ -22,7 +24,7 @@ from pud.storage import S3
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-START_SECONDS = 60
+START_SECONDS, DAY = 60, datetime.timedelta(days=1)
 ADMIN, READER = ("admin-key", "admin-secret"), ("reader-key", "reader-secret")
 ACTIONS = {ADMIN: ["Admin", "Read", "Write", "List", "Tagging"], READER: ["Read:pud-data", "List:pud-data"]}
 
@@ -54,19 +56,23 @@ class ObjectStore:
         configuration: str | None = None,
         admin: tuple[str, str] = ADMIN,
         arguments: Sequence[str] = ("server", "-filer", "-s3"),
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
-        self.folder, self.admin, self.arguments = folder, admin, arguments
+        self.folder, self.admin, self.arguments = folder, admin, [*arguments]
+        self.ca_bundle = str(certificate[0]) if certificate else ""
+        if certificate:
+            self.arguments += [f"-s3.cert.file={certificate[0]}", f"-s3.key.file={certificate[1]}"]
         (folder / "data").mkdir(parents=True)
         (folder / "s3.json").write_text(configuration or identities())
         self.ports = {name: free_port() for name in ("s3.port", "master.port", "volume.port", "filer.port")}
-        self.endpoint = f"http://127.0.0.1:{self.ports['s3.port']}"
+        self.endpoint = f"http{'s' if certificate else ''}://127.0.0.1:{self.ports['s3.port']}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
         weed = Path(sys.executable).with_name("weed")
         address = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", *(f"-{name}={port}" for name, port in self.ports.items())]
-        small = ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
+        small = ["-volume.max=20", "-master.volumeSizeLimitMB=64", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         files = [f"-dir={self.folder / 'data'}", f"-s3.config={self.folder / 's3.json'}"]
         with (self.folder / "log").open("ab") as log:
             command = [weed, *self.arguments, *address, *small, *files]
@@ -97,10 +103,28 @@ class ObjectStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def as_admin(self) -> S3:
-        return S3(self.endpoint, *self.admin)
+        return S3(self.endpoint, *self.admin, ca_bundle=self.ca_bundle)
 
     def as_reader(self) -> S3:
-        return S3(self.endpoint, *READER)
+        return S3(self.endpoint, *READER, ca_bundle=self.ca_bundle)
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for 127.0.0.1 that is its own authority, and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + DAY)
+    made = made.add_extension(address, critical=True)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    kind, pem = serialization.PrivateFormat.PKCS8, serialization.Encoding.PEM
+    (folder / "ca.crt").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem))
+    (folder / "tls.key").write_bytes(key.private_bytes(pem, kind, serialization.NoEncryption()))
+    return folder / "ca.crt", folder / "tls.key"
 
 
 class TrackingServer:
@@ -216,5 +240,5 @@ def environment_of(s3: S3) -> dict[str, str]:
         "AWS_ENDPOINT_URL_S3": s3.endpoint,
         "AWS_ACCESS_KEY_ID": s3.access_key,
         "AWS_SECRET_ACCESS_KEY": s3.secret_key,
-        "AWS_REGION": s3.region,
+        "AWS_REGION": s3.region or "us-east-1",
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pud.cleanup import find, remove
+from pud.cleanup import find, find_data, remove
 from pud.cli import app
 from pud.errors import InputError
 
@@ -50,9 +50,9 @@ def test_nothing_is_old_before_its_time(runs: Path) -> None:
 
 def test_what_a_dead_process_left_goes_and_a_living_one_s_stays(runs: Path) -> None:
     for number in (DEAD, os.getpid()):
-        (runs / f"a/model.partial-{number}").mkdir()
-    assert f"a/model.partial-{DEAD}" in names(runs)
-    assert f"a/model.partial-{os.getpid()}" not in names(runs)
+        (runs / f"a/model.partial-{number}-5f3a").mkdir()
+    assert f"a/model.partial-{DEAD}-5f3a" in names(runs)
+    assert f"a/model.partial-{os.getpid()}-5f3a" not in names(runs)
 
 
 def test_a_cache_entry_whose_files_are_gone_goes(runs: Path) -> None:
@@ -66,6 +66,29 @@ def test_nothing_outside_of_the_runs_is_touched(runs: Path, tmp_path: Path) -> N
     entry(runs, "3", OLD, "../../../precious")
     remove(find(runs, 30))
     assert (tmp_path / "precious").is_dir()
+
+
+def aged(path: Path, days: float) -> None:
+    then = time.time() - days * 86_400
+    os.utime(path, (then, then))
+
+
+def test_of_a_cache_of_data_old_data_go_and_what_was_half_done_for_a_day(tmp_path: Path) -> None:
+    """Pods share it, each with a process of the same number: only age tells who is alive."""
+    old, half = {"old.dir", "objects/old"}, {"new.dir.partial-7-aa", "objects/b.partial-7-bb"}
+    for name in (*old, *half, "new.dir", "objects/new", "busy.dir.partial-7-cc"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir() if name.startswith(("old.dir", "new.dir", "busy")) else path.write_text(name)
+        aged(path, 40 if name in old else 2 if name in half else 0)
+    aged(tmp_path / "objects", 40)
+    assert {one.path.relative_to(tmp_path).as_posix() for one in find_data(tmp_path, 30)} == old | half
+    said = CliRunner().invoke(app, ["gc", "--data-cache", str(tmp_path), "--yes"])
+    assert said.exit_code == 0, said.output
+    assert find_data(tmp_path, 30) == []
+    assert (tmp_path / "objects/new").is_file()
+    with pytest.raises(InputError, match="is no folder"):
+        find_data(tmp_path / "nowhere", 30)
 
 
 def test_the_command_says_what_would_go_and_removes_it_only_when_asked(runs: Path) -> None:

@@ -1,13 +1,14 @@
 """Reading files that may be wrong, writing files that are never half there."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pud.errors import InputError
-from pud.files import finished_folder, read_array, read_json, sha256, write_json
+from pud.files import finished_folder, partial_folder, read_array, read_json, sha256, write_json
 
 
 def test_a_folder_appears_only_when_it_is_finished(tmp_path: Path) -> None:
@@ -47,13 +48,11 @@ def test_success_replaces_the_old_folder_whole(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
 
 
-def test_leftovers_of_a_killed_run_are_not_taken_over(tmp_path: Path) -> None:
-    with finished_folder(tmp_path / "out") as folder:
-        partial = folder
-    partial.mkdir()
-    (partial / "leftover").write_text("from a killed process with this number")
-    with finished_folder(tmp_path / "out") as folder:
-        assert list(folder.iterdir()) == []
+def test_two_processes_of_one_number_on_two_machines_do_not_share_a_half_done_folder(tmp_path: Path) -> None:
+    with partial_folder(tmp_path / "out") as one, partial_folder(tmp_path / "out") as other:
+        assert one != other
+        assert f".partial-{os.getpid()}-" in one.name
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_survives_the_round_trip_in_the_same_bytes(tmp_path: Path) -> None:
@@ -110,3 +109,37 @@ def test_json_that_would_fill_the_memory_is_refused_unread(tmp_path: Path, monke
     monkeypatch.setattr("pud.files.MAXIMUM_JSON_BYTES", 10)
     with pytest.raises(InputError, match="15 bytes"):
         read_json(tmp_path / "a.json", "x")
+
+
+def test_json_without_an_end_of_brackets_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"a\.json cannot be read"):
+        read_json(tmp_path / "a.json", "x")
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("shape", [(10**13,), (2**62, 4), (2**70,), (-1,)])
+def test_an_array_that_claims_more_than_its_file_holds_is_refused(
+    shape: tuple[int, ...], mmap: bool, tmp_path: Path
+) -> None:
+    with (tmp_path / "file.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with pytest.raises(InputError, match=r"file\.npy is corrupt"):
+        read_array(tmp_path / "file.npy", np.float64, len(shape), mmap=mmap)
+
+
+def test_an_array_that_would_fill_the_memory_is_refused_unless_it_is_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "file.npy", np.zeros(100))
+    monkeypatch.setattr("pud.files.MAXIMUM_ARRAY_BYTES", 500)
+    with pytest.raises(InputError, match="928 bytes"):
+        read_array(tmp_path / "file.npy", np.float64, 1)
+    assert len(read_array(tmp_path / "file.npy", np.float64, 1, mmap=True)) == 100
+
+
+def test_an_archive_of_arrays_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "file.npy").open("wb") as file:
+        np.savez(file, a=1)
+    with pytest.raises(InputError, match="an archive"):
+        read_array(tmp_path / "file.npy", np.uint8, 1)

@@ -18,6 +18,7 @@ from kfp.dsl.types.type_utils import InconsistentTypeException
 from components.artifacts import Detection, GroundTruth, Probe, Report
 from pipelines.placement import RETRIES, USER_ID
 from pipelines.pud import COMPILED, ROUNDS
+from pud.storage import MOUNTED_CA
 
 ROOT = Path(__file__).parent.parent
 GPU, CPU = ("train", "adversarial-probe", "purify", "evaluate"), ("poison", "detect", "finish")
@@ -215,6 +216,13 @@ def test_the_last_retry_may_begin_after_every_try_before_it_took_its_longest(tas
 def test_every_task_runs_without_root(task: Task) -> None:
     context = PLACES[task.label]["securityContext"]
     assert context == {"runAsNonRoot": True, "runAsUser": str(USER_ID), "runAsGroup": str(USER_ID)}
+
+
+@each_task
+def test_every_task_gets_the_authorities_of_the_site_where_there_are_any(task: Task) -> None:
+    (mounted,) = PLACES[task.label]["configMapAsVolume"]
+    assert (mounted["configMapName"], mounted["optional"]) == ("pud-ca", True)
+    assert mounted["mountPath"] == str(MOUNTED_CA.parent)
 
 
 @each_task

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,7 +24,7 @@ from pud.probing import ProbeConfig
 from pud.purification import PurifyConfig
 from pud.report import load_report
 from pud.robustness import EvaluateConfig
-from pud.steps.artifacts import load_detection, save_detection
+from pud.steps.artifacts import load_detection, save_detection, timing
 from pud.steps.detect import detect_step
 from pud.steps.evaluate import evaluate_step
 from pud.steps.poison import poison_step
@@ -228,6 +229,37 @@ def test_a_truncated_detection_is_refused_by_name(chain: Path, tmp_path: Path) -
     (tmp_path / "detection-1" / "detection.parquet").write_bytes(table[: len(table) // 2])
     with pytest.raises(InputError, match=r"detection\.parquet"):
         purified(tmp_path)
+
+
+LARGE = {
+    "detection.parquet": ("MAXIMUM_ROWS", "detection-1", lambda out: purified(out)),
+    "probe.safetensors": ("MAXIMUM_BYTES", "probe", lambda out: detected(out)),
+}
+
+
+@pytest.mark.parametrize("file", LARGE)
+def test_what_would_fill_the_memory_is_refused_by_name(
+    file: str, chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit, folder, step = LARGE[file]
+    copied(chain, tmp_path, "dataset", "model", folder)
+    monkeypatch.setattr(f"pud.steps.artifacts.{limit}", 10)
+    with pytest.raises(InputError, match=rf"{file} (holds|claims) \d"):
+        step(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"train": "long"}', "[" * 100_000])
+def test_a_stranger_s_seconds_are_refused_by_name(content: str, tmp_path: Path) -> None:
+    (tmp_path / "timing.json").write_text(content)
+    with pytest.raises(InputError, match=r"timing\.json"):
+        timing(tmp_path)
+
+
+def test_a_detection_without_its_columns_is_refused_by_name(chain: Path, tmp_path: Path) -> None:
+    copied(chain, tmp_path, "detection-1")
+    pd.DataFrame({"index": [1]}).to_parquet(tmp_path / "detection-1" / "detection.parquet")
+    with pytest.raises(InputError, match=r"detection\.parquet"):
+        load_detection(tmp_path / "detection-1")
 
 
 def test_where_nothing_is_clean_the_model_stays_as_it_is(chain: Path, tmp_path: Path) -> None:

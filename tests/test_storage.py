@@ -1,5 +1,7 @@
 """Data by digest out of a real S3 server and of a local DVC cache; buckets; everything that can go wrong with them."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -7,20 +9,34 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from servers import ADMIN, READER, ObjectStore, environment_of
+from servers import ADMIN, READER, ObjectStore, environment_of, self_signed
 
 import pud.storage
 from pud.data import folder_digest
 from pud.errors import InputError
+from pud.files import partial_folder
 from pud.poisoning import PoisonConfig
 from pud.steps.poison import data_folder, poison_step
-from pud.storage import CACHE_VARIABLE, S3, bootstrap, bucket_names, listed, materialise, md5_of
+from pud.storage import (
+    CACHE_VARIABLE,
+    KEPT_DAYS,
+    S3,
+    bootstrap,
+    bucket_names,
+    cache_folder,
+    listed,
+    materialise,
+    md5_of,
+)
 
 URI = "dvc:s3://pud-data/store"
+EMPTY = "d751713988987e9331980363e24189ce.dir"  # the digest of a data set without files
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +121,8 @@ def test_poison_takes_its_data_by_digest(
         ({"AWS_SECRET_ACCESS_KEY": "wrong-secret"}, "secret key is wrong"),
         ({"AWS_ENDPOINT_URL_S3": ""}, "set AWS_ENDPOINT_URL_S3"),
         ({"AWS_ENDPOINT_URL_S3": "127.0.0.1"}, "no address"),
+        ({"AWS_ENDPOINT_URL_S3": "http://somebody:wrong-secret@127.0.0.1:9"}, "no address"),
+        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, "try again"),
         ({"AWS_CA_BUNDLE": "no-such.pem"}, "CA bundle"),
     ],
 )
@@ -133,6 +151,9 @@ def test_a_missing_bucket_object_or_digest_is_one_sentence(
         materialise(URI, "", tmp_path)
     with pytest.raises(InputError, match="may not do that"):
         materialise("dvc:s3://pud-mlflow/store", pushed[1], tmp_path)
+    with pytest.raises(InputError, match="names no bucket") as caught:
+        materialise("dvc:s3://somebody:opensesame@pud-data/store", pushed[1], tmp_path)
+    assert "sesame" not in str(caught.value)
     for name, value in environment_of(store.as_admin()).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=r"pud bootstrap|missing"):
@@ -145,11 +166,11 @@ def test_a_broken_fetch_goes_on_where_it_was(
     digest = pushed[1]
     original, calls = pud.storage.fetched, []
 
-    def failing(read: pud.storage.Reader, md5: str, parts: Path) -> Path:
+    def failing(read: pud.storage.Reader, md5: str, parts: Path, maximum: int) -> Path:
         if len(list(parts.glob("[0-9a-f]*"))) >= 3 and len(calls) == 0:
             calls.append(md5)
             raise InputError("the network is gone")
-        return original(read, md5, parts)
+        return original(read, md5, parts, maximum)
 
     monkeypatch.setattr(pud.storage, "THREADS", 1)
     monkeypatch.setattr(pud.storage, "fetched", failing)
@@ -175,35 +196,175 @@ def test_what_is_not_what_its_name_says_is_refused(pushed: tuple[Path, str], tmp
     assert not (tmp_path / "out" / digest).exists()
 
 
-@pytest.mark.parametrize("name", ["../escape", "/etc/passwd", "a/../../b"])
+@pytest.mark.parametrize("name", ["../escape", "/etc/passwd", "a/../../b", "a\0b"])
 def test_a_listing_cannot_lead_out_of_the_data_set(name: str) -> None:
     with pytest.raises(InputError, match="leads out"):
         listed(json.dumps([{"relpath": name, "md5": "0" * 32}]).encode(), "x.dir")
 
 
-def test_an_object_that_is_too_large_is_refused_before_it_is_fetched(
+@pytest.mark.parametrize("content", [b"", b"{}{}", b"[1]", b'[{"relpath": "a"}]', b"[" * 100_000])
+def test_a_listing_that_is_none_is_refused(content: bytes) -> None:
+    with pytest.raises(InputError, match="no list of files"):
+        listed(content, "x.dir")
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "words"),
+    [
+        ("MAXIMUM_BYTES", 100, "more than a data set's file"),
+        ("MAXIMUM_JSON_BYTES", 100, "more than a data set's file"),
+        ("MAXIMUM_FILES", 3, "names 6 files"),
+        ("MAXIMUM_TOTAL_BYTES", 100_000, "holds over 100,000 bytes"),
+    ],
+)
+@pytest.mark.parametrize("local", [False, True])
+def test_what_is_too_large_is_refused(
+    limit: str,
+    value: int,
+    words: str,
+    local: bool,
+    pushed: tuple[Path, str],
+    reader: S3,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pud.storage, limit, value)
+    with pytest.raises(InputError, match=words):
+        materialise(f"dvc:{pushed[0] / '.dvc/cache'}" if local else URI, pushed[1], tmp_path)
+    assert not (tmp_path / pushed[1]).exists()
+
+
+class Chatty(BaseHTTPRequestHandler):
+    """A store that never says how much it sends, and does not stop."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(bytes(1 << 20))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_an_object_without_a_length_is_refused_when_it_has_sent_too_much(
+    reader: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Chatty)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(pud.storage, "MAXIMUM_JSON_BYTES", 10 << 20)
+    try:
+        with pytest.raises(InputError, match="holds over 10,485,760 bytes"):
+            materialise(URI, "0" * 32 + ".dir", tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert list((tmp_path / "objects").iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB, less than the sample."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False).returncode:
+        pytest.skip("a file system can be mounted by root only")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_sentence(pushed: tuple[Path, str], reader: S3, small_disk: Path) -> None:
+    with pytest.raises(InputError, match=f"No space left on device.*{CACHE_VARIABLE}"):
+        materialise(URI, pushed[1], small_disk)
+    assert list(small_disk.rglob("*partial*")) == []
+
+
+def test_a_cache_that_is_no_folder_is_one_sentence(pushed: tuple[Path, str], reader: S3, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=f"cannot take the data.*{CACHE_VARIABLE}"):
+        materialise(URI, pushed[1], tmp_path / "file")
+
+
+def test_a_mounted_volume_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr(pud.storage, "MOUNTED_CACHE", tmp_path)
+    assert cache_folder() == tmp_path
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # this may run as root, who may write everywhere
+    assert cache_folder() != tmp_path
+    assert f"{tmp_path} cannot be written" in capsys.readouterr().err
+
+
+def test_who_comes_second_keeps_the_folder_that_is_there(
     pushed: tuple[Path, str], reader: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pud.storage, "MAXIMUM_BYTES", 100)
-    with pytest.raises(InputError, match="more than a data set"):
-        materialise(URI, pushed[1], tmp_path)
+    def overtaken(path: Path) -> contextlib.AbstractContextManager[Path]:
+        (path / "of the first").mkdir(parents=True)
+        return partial_folder(path)
+
+    monkeypatch.setattr(pud.storage, "partial_folder", overtaken)
+    folder = materialise(URI, pushed[1], tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["of the first"]
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, "objects"}
 
 
-def test_a_full_disk_is_one_sentence(pushed: tuple[Path, str], tmp_path: Path) -> None:
-    def full(key: str, file: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(InputError, match=f"No space left on device.*{CACHE_VARIABLE}"):
-        pud.storage.fetched(full, "0" * 32, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_many_at_once_get_the_same_data(pushed: tuple[Path, str], reader: S3, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda _: materialise(URI, pushed[1], tmp_path), range(4)))
+    assert {folder_digest(folder) for folder in folders} == {pushed[1]}
+    assert list(tmp_path.rglob("*partial*")) == []
 
 
-def test_bootstrap_makes_versioned_buckets_and_may_run_again(store: ObjectStore) -> None:
+def test_a_certificate_is_trusted_by_its_bundle_alone(
+    sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ObjectStore(tmp_path / "weed", certificate=self_signed(tmp_path))
+    try:
+        server.start()
+        assert server.endpoint.startswith("https://")
+        bootstrap(server.as_admin(), ["pud-data"])
+        name = f"store/files/md5/{EMPTY[:2]}/{EMPTY[2:]}"
+        server.as_admin().client().put_object("pud-data", name, io.BytesIO(b"[]"), 2)
+        for name, value in environment_of(server.as_reader()).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(InputError, match=r"is not trusted.*AWS_CA_BUNDLE"):
+            materialise(URI, EMPTY, tmp_path / "refused")
+        monkeypatch.setenv("AWS_CA_BUNDLE", server.ca_bundle)
+        assert materialise(URI, EMPTY, tmp_path / "trusted").is_dir()
+        monkeypatch.delenv("AWS_CA_BUNDLE")
+        monkeypatch.setattr(pud.storage, "MOUNTED_CA", Path(server.ca_bundle))
+        assert materialise(URI, EMPTY, tmp_path / "mounted").is_dir()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "given", "region"),
+    [
+        ("http://127.0.0.1:9", "", "us-east-1"),
+        ("http://127.0.0.1:9", "fr-par", "fr-par"),
+        ("https://s3.eu-central-1.amazonaws.com", "", "eu-central-1"),
+    ],
+)
+def test_the_region_is_the_given_one_else_that_of_the_address(endpoint: str, given: str, region: str) -> None:
+    assert S3(endpoint, *READER, region=given).client()._get_region("pud-data") == region
+
+
+def test_bootstrap_makes_versioned_buckets_of_which_what_nobody_needs_expires(store: ObjectStore) -> None:
     client = store.as_admin().client()
     for bucket in bucket_names({}):
         assert client.get_bucket_versioning(bucket).status == "Enabled"
-        (rule,) = client.get_bucket_lifecycle(bucket).rules
-        assert rule.rule_filter.prefix == "tmp/"
+        rules = {rule.rule_filter.prefix or "": rule for rule in client.get_bucket_lifecycle(bucket).rules}
+        assert rules.keys() == ({"tmp/", "", "runs/"} if bucket == "pud-pipelines" else {"tmp/", ""})
+        assert rules["tmp/"].expiration.days == 7
+        assert rules[""].abort_incomplete_multipart_upload.days_after_initiation == 7
+        assert rules[""].noncurrent_version_expiration.noncurrent_days == KEPT_DAYS
+        assert "runs/" not in rules or rules["runs/"].expiration.days == KEPT_DAYS
     assert all("was there" in line for line in bootstrap(store.as_admin(), bucket_names({})))
 
 
@@ -212,36 +373,66 @@ def test_a_read_only_identity_cannot_bootstrap(store: ObjectStore) -> None:
         bootstrap(store.as_reader(), ["pud-new"])
 
 
-def test_a_store_killed_in_the_middle_of_a_push_loses_nothing_once_it_is_back(
-    store: ObjectStore, tmp_path: Path
+def in_the_middle(count: Callable[[], int], total: int, busy: Callable[[], bool]) -> int:
+    """Wait until some but not all are there."""
+    while not (done := count()):
+        assert busy()
+        time.sleep(0.001)
+    assert done < total
+    return done
+
+
+def test_a_store_killed_in_the_middle_of_a_push_or_a_fetch_loses_nothing_once_it_is_back(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = tmp_path / "project"
+    project, files = tmp_path / "project", 12
     (project / "data").mkdir(parents=True)
-    for number in range(40):
-        (project / "data" / f"{number}.bin").write_bytes(os.urandom(1 << 20))
+    for number in range(files):
+        (project / "data" / f"{number}.bin").write_bytes(os.urandom(4 << 20))
     admin = store.as_admin()
     dvc("init", "--no-scm", "--quiet", cwd=project, s3=admin)
     dvc("remote", "add", "--default", "store", "s3://pud-data/killed", cwd=project, s3=admin)
     dvc("remote", "modify", "store", "endpointurl", store.endpoint, cwd=project, s3=admin)
     dvc("add", "--quiet", "data", cwd=project, s3=admin)
-    threading.Timer(2.5, store.kill).start()
-    environment = {**os.environ, **environment_of(admin), "DVC_NO_ANALYTICS": "1"}
-    tool = Path(sys.executable).with_name("dvc")
-    first = subprocess.Popen(
-        [tool, "push", "--quiet", "--jobs", "1"], cwd=project, env=environment, stderr=subprocess.DEVNULL
-    )
-    time.sleep(4)
-    store.kill()
+    for name, value in environment_of(admin).items():
+        monkeypatch.setenv(name, value)
+
+    def pushed_files() -> int:
+        return sum(1 for _ in admin.client().list_objects("pud-data", "killed/", recursive=True))
+
+    push = [Path(sys.executable).with_name("dvc"), "push", "--quiet", "--jobs", "1"]
+    impatient = {**os.environ, "AWS_MAX_ATTEMPTS": "1", "DVC_NO_ANALYTICS": "1"}
+    with subprocess.Popen(push, cwd=project, env=impatient, stderr=subprocess.DEVNULL) as first:
+        try:
+            in_the_middle(pushed_files, files, lambda: first.poll() is None)
+            store.kill()
+            assert first.wait(timeout=180) != 0
+        finally:
+            first.kill()
     store.start()
-    first.wait(timeout=120)
+    assert 0 < pushed_files() < files
     dvc("push", "--quiet", cwd=project, s3=admin)
-    digest = folder_digest(project / "data")
-    os.environ.update(environment_of(admin))
-    try:
-        assert folder_digest(materialise("dvc:s3://pud-data/killed", digest, tmp_path / "cache")) == digest
-    finally:
-        for name in environment_of(admin):
-            os.environ.pop(name)
+    assert pushed_files() == files + 1  # and their listing
+
+    digest, cache = folder_digest(project / "data"), tmp_path / "cache"
+
+    def fetched_files() -> dict[str, int]:
+        found = (cache / "objects").glob("*")
+        return {path.name: path.stat().st_mtime_ns for path in found if len(path.name) == 32}
+
+    monkeypatch.setattr(pud.storage, "THREADS", 1)
+    with ThreadPoolExecutor(1) as pool:
+        fetch = pool.submit(materialise, "dvc:s3://pud-data/killed", digest, cache)
+        in_the_middle(lambda: len(fetched_files()), files, lambda: not fetch.done())
+        store.kill()
+        with pytest.raises(InputError, match="try again"):
+            fetch.result(timeout=180)
+    kept = fetched_files()
+    assert 0 < len(kept) < files
+    assert not (cache / digest).exists()
+    store.start()
+    assert folder_digest(materialise("dvc:s3://pud-data/killed", digest, cache)) == digest
+    assert kept.items() <= fetched_files().items()
 
 
 def test_the_repr_of_an_identity_hides_its_keys() -> None:

@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from pud.detection import Detection
 from pud.errors import InputError
 from pud.evidence import Evidence
-from pud.files import finished_folder, read_json, write_json
+from pud.files import MAXIMUM_JSON_BYTES, finished_folder, read_json, within, write_json
 
 EVIDENCE_FORMAT = "pud-probe/1"
 STATE_FORMAT = "pud-state/1"
 DETECTION_FORMAT = "pud-detection/1"
+MAXIMUM_BYTES, MAXIMUM_ROWS = 8 << 30, 50_000_000  # of evidence or a verdict: a row an image
 
 
 @contextmanager
@@ -36,7 +39,15 @@ def timed_folder(path: Path, step: str, before: dict[str, float] | None = None) 
 def timing(folder: Path) -> dict[str, float]:
     """Return the seconds of the steps that made a folder, by step; empty for a folder from elsewhere."""
     path = Path(folder) / "timing.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(within(path, MAXIMUM_JSON_BYTES).read_text())
+        return {str(step): float(seconds) for step, seconds in content.items()}
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} names no seconds by step ({error}): remove it") from error
 
 
 def rounds_done(model: Path) -> int:
@@ -61,7 +72,9 @@ def load_evidence(folder: Path) -> tuple[Evidence, dict[str, Any]]:
     folder = Path(folder)
     about = read_json(folder / "probe.json", EVIDENCE_FORMAT)
     try:
-        return Evidence(**load_file(folder / "probe.safetensors")), about
+        return Evidence(**load_file(within(folder / "probe.safetensors", MAXIMUM_BYTES))), about
+    except InputError:
+        raise
     except (OSError, SafetensorError, TypeError) as error:
         raise InputError(f"{folder / 'probe.safetensors'} is missing or corrupt ({error}): probe again") from error
 
@@ -100,21 +113,25 @@ def load_detection(folder: Path) -> tuple[Detection, dict[str, Any]]:
     """Read a detection, and how it was made.
 
     Raises:
-        InputError: the folder is incomplete or its table corrupt.
+        InputError: the folder is incomplete, or its table corrupt or too large.
     """
-    folder = Path(folder)
-    content = read_json(folder / "detection.json", DETECTION_FORMAT)
+    path = Path(folder) / "detection.parquet"
+    content = read_json(Path(folder) / "detection.json", DETECTION_FORMAT)
     try:
-        table = pd.read_parquet(folder / "detection.parquet")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / 'detection.parquet'} is missing or corrupt ({error}): detect again") from error
-    detection = Detection(
-        suspicion=table["suspicion"].to_numpy(),
-        posterior=table["posterior"].to_numpy(),
-        verdict=table["verdict"].to_numpy(str),
-        shown=table["shown"].to_numpy(np.int64),
-        target_labels=content["target_labels"],
-        confidence=content["confidence"],
-        separation=np.array([np.nan if value is None else value for value in content["separation"]]),
-    )
+        if (rows := pq.read_metadata(within(path, MAXIMUM_BYTES)).num_rows) > MAXIMUM_ROWS:
+            raise InputError(f"{path} claims {rows:,} rows, more than any data set here has images: do not use it")
+        table = pd.read_parquet(path)
+        detection = Detection(
+            suspicion=table["suspicion"].to_numpy(),
+            posterior=table["posterior"].to_numpy(),
+            verdict=table["verdict"].to_numpy(str),
+            shown=table["shown"].to_numpy(np.int64),
+            target_labels=content["target_labels"],
+            confidence=content["confidence"],
+            separation=np.array([np.nan if value is None else value for value in content["separation"]]),
+        )
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise InputError(f"{path} is missing or corrupt ({error}): detect again") from error
     return detection, content
