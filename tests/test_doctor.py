@@ -73,6 +73,11 @@ def keys(access: str, secret: str) -> dict[str, str]:
     return {"AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
 
 
+def storage(pipelines: str) -> Change:
+    """Config map pud-storage with another bucket for pipelines, at STORE."""
+    return {"data": {"AWS_ENDPOINT_URL_S3": "http://STORE", "PUD_PIPELINE_BUCKET": pipelines}}
+
+
 def launcher(root: str = "s3://pud-pipelines/runs", **changes: Any) -> Change:
     """Config map kfp-launcher as the manifests have it, at STORE."""
     documents = yaml.safe_load_all((ROOT / "manifests" / "base" / "config.yaml").read_text())
@@ -240,7 +245,8 @@ class World:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     """An object store with the identities of the manifests, the buckets and the data set."""
     folder, configuration = tmp_path_factory.mktemp("store") / "weed", MADE["object-store-identities"]["s3.json"]
-    server = ObjectStore(folder, configuration, (ADMIN["AWS_ACCESS_KEY_ID"], ADMIN["AWS_SECRET_ACCESS_KEY"]))
+    alone = ("server", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0")  # they have one port a machine
+    server = ObjectStore(folder, configuration, (ADMIN["AWS_ACCESS_KEY_ID"], ADMIN["AWS_SECRET_ACCESS_KEY"]), alone)
     try:
         server.start()
         bootstrap(server.as_admin(), bucket_names({}))
@@ -282,12 +288,8 @@ def parameter(**values: Any) -> Change:
     return {"parameters": values}
 
 
-def there(name: str, content: Any) -> Change:
-    return {"objects": {name: content}}
-
-
-def both(one: Change, other: Change) -> Change:
-    return {"objects": {**one["objects"], **other["objects"]}}
+def there(name: str, content: Any, **others: Any) -> Change:
+    return {"objects": {name: content, **others}}
 
 
 def gone(name: str) -> Change:
@@ -448,17 +450,19 @@ ROWS: dict[str, tuple[Change, str, str]] = {
         "",
     ),
     "launcher may only read": (
-        both(there(LAUNCHER_KEYS, secret(**PODS)), there(LAUNCHER, launcher("s3://pud-data/runs"))),
+        there(
+            LAUNCHER_KEYS, secret(**PODS), **{LAUNCHER: launcher("s3://pud-data/runs"), STORAGE: storage("pud-data")}
+        ),
         "FAIL pipeline root: these keys may not write in bucket pud-data",
         "use keys with the rights in manifests/README.md",
     ),
     "launcher's bucket": (
-        both(there(LAUNCHER_KEYS, secret(**PUBLISHER)), there(LAUNCHER, launcher("s3://pud-data/runs"))),
-        "warn pipeline root: s3://pud-data/runs of kfp-launcher is not in pud-pipelines, the bucket that pud-storage",
+        there(LAUNCHER, {"data": {"defaultPipelineRoot": "minio://mlpipeline/v2/artifacts"}}),
+        "warn pipeline root: minio://mlpipeline/v2/artifacts of kfp-launcher is not in pud-pipelines, the bucket that",
         "apply the manifests",
     ),
     "bucket by another name": (
-        there(STORAGE, {"data": {"AWS_ENDPOINT_URL_S3": "http://STORE", "PUD_PIPELINE_BUCKET": "others"}}),
+        there(STORAGE, storage("others")),
         "warn pipeline root: s3://pud-pipelines/runs of kfp-launcher is not in others",
         "apply the manifests",
     ),

@@ -1,43 +1,58 @@
 """The manifests: rendered by kubectl, held against Kubernetes' schemas, against each other and against the pipeline."""
 
+import copy
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
 import yaml
 
 from pud.cluster import doctor
+from pud.cluster.bootstrap import ACCOUNT, ADMINISTRATOR
+from pud.storage import BUCKETS
 
 ROOT = Path(__file__).parent.parent
 MANIFESTS, PIPELINE = ROOT / "manifests", ROOT / "pipelines" / "pud.yaml"
-OVERLAYS = ["local", "gpu"]
+OVERLAYS = {"local": "pud", "gpu": "pud", "single-user": "kubeflow"}  # and their namespaces
 KUBERNETES = "1.37"
 RUN_LABEL = {"pipelines.kubeflow.org/v2_component": "true"}  # Kubeflow's, on the pods of its runs
 WORKLOADS = {"Deployment", "StatefulSet", "Job"}
+KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+VARIABLES = {  # what a container's program looks for, wherever it comes from
+    "bootstrap": {"AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_URI", *KEYS, *BUCKETS, *ADMINISTRATOR, *ACCOUNT},
+    "mlflow": {"MLFLOW_BACKEND_STORE_URI", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_S3_ENDPOINT_URL", *KEYS},
+}
 Object = dict[str, Any]
 
 credentials = SimpleNamespace(**runpy.run_path(str(MANIFESTS / "credentials.py")))
+references = cache(lambda: doctor.read(PIPELINE, {}).references)
+
+
+def kustomize(folder: Path) -> str:
+    kubectl = Path(sys.executable).with_name("kubectl")
+    return subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=True).stdout
 
 
 @cache
 def kustomized(overlay: str) -> str:
-    kubectl = Path(sys.executable).with_name("kubectl")
-    command = [kubectl, "kustomize", MANIFESTS / "overlays" / overlay]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return kustomize(MANIFESTS / "overlays" / overlay)
 
 
 def rendered(overlay: str) -> list[Object]:
     """The objects of an overlay and the secrets that are made beside them."""
-    made: list[Object] = credentials.manifest("pud")["items"]
+    made: list[Object] = credentials.manifest(OVERLAYS[overlay])["items"]
     return [*yaml.safe_load_all(kustomized(overlay)), *made]
 
 
@@ -45,94 +60,156 @@ def pod_of(one: Object) -> Object:
     return one["spec"]["template"]["spec"]  # type: ignore[no-any-return]
 
 
-def selects(selector: Object, labels: dict[str, str]) -> bool:
-    return all(labels.get(key) == value for key, value in selector.items())
-
-
-def broken_references(objects: list[Object]) -> list[str]:
-    """Return every name, label, port or key that an object refers to and no object has."""
-    named = {(one["kind"], one["metadata"]["name"]): one for one in objects}
-    workloads = [one for one in objects if one["kind"] in WORKLOADS]
-    labelled = [one["spec"]["template"]["metadata"]["labels"] for one in workloads]
-    broken: list[str] = []
-
-    def need(kind: str, name: str, key: str = "") -> None:
-        found = named.get((kind, name))
-        content = {**found.get("data", {}), **found.get("stringData", {})} if found else {}
-        if found is None or (key and key not in content):
-            broken.append(f"{kind} {name} {key}".strip())
-
-    for one in workloads:
-        pod, labels = pod_of(one), one["spec"]["template"]["metadata"]["labels"]
-        need("ServiceAccount", pod["serviceAccountName"])
-        if one["kind"] != "Job" and not selects(one["spec"]["selector"]["matchLabels"], labels):
-            broken.append(f"{one['metadata']['name']} does not select its own pods")
-        if one["kind"] == "StatefulSet":
-            need("Service", one["spec"]["serviceName"])
-        volumes = {volume["name"] for volume in pod.get("volumes", [])}
-        volumes |= {claim["metadata"]["name"] for claim in one["spec"].get("volumeClaimTemplates", [])}
-        for volume in pod.get("volumes", []):
-            if "secret" in volume:
-                need("Secret", volume["secret"]["secretName"])
-        for container in pod["containers"]:
-            ports = {port["name"] for port in container.get("ports", [])}
-            broken += [f"volume {m['name']}" for m in container.get("volumeMounts", []) if m["name"] not in volumes]
-            for source in container.get("envFrom", []):
-                for kind, reference in source.items():
-                    need({"secretRef": "Secret", "configMapRef": "ConfigMap"}[kind], reference["name"])
-            for variable in container.get("env", []):
-                for kind, reference in variable.get("valueFrom", {}).items():
-                    if kind != "fieldRef":
-                        kind = {"secretKeyRef": "Secret", "configMapKeyRef": "ConfigMap"}[kind]
-                        need(kind, reference["name"], reference["key"])
-            for probe in ("readinessProbe", "livenessProbe", "startupProbe"):
-                port = container.get(probe, {}).get("httpGet", {}).get("port")
-                if port is not None and port not in ports:
-                    broken.append(f"port {port} of {container['name']}")
-    for one in objects:
-        name = one["metadata"]["name"]
-        if one["kind"] == "Service":
-            chosen = [work for work in workloads if selects(one["spec"]["selector"], _labels(work))]
-            for port in one["spec"]["ports"]:
-                if not any(port["targetPort"] in _ports(work) for work in chosen):
-                    broken.append(f"Service {name} leads to no port {port['targetPort']}")
-        if one["kind"] == "RoleBinding":
-            need("Role", one["roleRef"]["name"])
-            for subject in one["subjects"]:
-                need(subject["kind"], subject["name"])
-        if one["kind"] == "NetworkPolicy":
-            peers = [rule for way in ("ingress", "egress") for rule in one["spec"].get(way, [])]
-            selectors = [one["spec"]["podSelector"]]
-            selectors += [
-                peer["podSelector"]
-                for rule in peers
-                for peer in rule.get("from", rule.get("to", []))
-                if "podSelector" in peer
-            ]
-            for selector in selectors:
-                if not any(selects(selector["matchLabels"], labels) for labels in [*labelled, RUN_LABEL]):
-                    broken.append(f"NetworkPolicy {name} selects nothing by {selector['matchLabels']}")
-            for rule in one["spec"].get("ingress", []):
-                ports = {
-                    p
-                    for w in workloads
-                    if selects(one["spec"]["podSelector"]["matchLabels"], _labels(w))
-                    for p in _ports(w)
-                }
-                broken += [f"NetworkPolicy {name}: {p['port']}" for p in rule["ports"] if p["port"] not in ports]
-        for rule in one.get("rules", []):
-            kind = {"secrets": "Secret", "configmaps": "ConfigMap"}.get(rule["resources"][0], "")
-            for resource in rule.get("resourceNames", []):
-                need(kind, resource)
-    return broken
-
-
-def _labels(workload: Object) -> dict[str, str]:
+def labels_of(workload: Object) -> dict[str, str]:
     return workload["spec"]["template"]["metadata"]["labels"]  # type: ignore[no-any-return]
 
 
-def _ports(workload: Object) -> set[str]:
-    return {port["name"] for container in pod_of(workload)["containers"] for port in container.get("ports", [])}
+def selects(selector: Object, labels: dict[str, str]) -> bool:
+    return all(labels.get(key) == value for key, value in selector["matchLabels"].items())
+
+
+def broken_references(objects: list[Object]) -> list[str]:
+    """Return every name, label, port, variable, path or key that an object refers to and no object has."""
+    contents = {
+        (one["kind"], one["metadata"]["name"]): {**one.get("data", {}), **one.get("stringData", {})} for one in objects
+    }
+    workloads = [one for one in objects if one["kind"] in WORKLOADS]
+    broken: list[str] = []
+
+    def need(kind: str, name: str, *keys: str) -> None:
+        found = contents.get((kind, name))
+        broken.extend(f"{kind} {name} {key}" for key in keys if key not in (found or {}))
+        if found is None:
+            broken.append(f"{kind} {name}")
+
+    for one in workloads:
+        need("ServiceAccount", pod_of(one)["serviceAccountName"])
+        if one["kind"] != "Job" and not selects(one["spec"]["selector"], labels_of(one)):
+            broken.append(f"{one['metadata']['name']} does not select its own pods")
+        if one["kind"] == "StatefulSet":
+            need("Service", one["spec"]["serviceName"])
+        mounted = {claim["metadata"]["name"]: "" for claim in one["spec"].get("volumeClaimTemplates", [])}
+        for volume in pod_of(one).get("volumes", []):
+            mounted[volume["name"]] = volume.get("secret", {}).get("secretName", "")
+            if mounted[volume["name"]]:
+                need("Secret", mounted[volume["name"]])
+        for container in pod_of(one)["containers"]:
+            broken += broken_in(container, mounted, contents, need)
+    addresses = set(re.findall(r"\b(\w[\w-]*):(\d{4})\b(?!\])", json.dumps(list(contents.values()))))
+    services = {one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "Service"}
+    for name, spec in services.items():
+        chosen = [work for work in workloads if selects({"matchLabels": spec["selector"]}, labels_of(work))]
+        for port in spec["ports"]:  # of the same number, so that a policy, an address and a log show one
+            if (port["targetPort"], port["port"]) not in {pair for work in chosen for pair in ports_of(work).items()}:
+                broken.append(f"Service {name} leads to no port {port['targetPort']} {port['port']}")
+    served = {(name, str(port["port"])) for name, spec in services.items() for port in spec["ports"]}
+    broken += [f"no Service at {':'.join(one)}" for one in served ^ addresses]
+    for one in objects:
+        if one["kind"] == "RoleBinding":
+            for reference in (one["roleRef"], *one["subjects"]):
+                need(reference["kind"], reference["name"])
+        for rule in one.get("rules", []):
+            for resource in rule.get("resourceNames", []):
+                need({"secrets": "Secret", "configmaps": "ConfigMap"}[rule["resources"][0]], resource)
+    for reference in references():
+        need(reference.kind[0].upper() + reference.kind[1:], reference.name, *reference.keys)
+    return broken + broken_buckets(contents, need) + broken_policies(objects)
+
+
+def broken_in(container: Object, mounted: dict[str, str], contents: dict[Any, Object], need: Any) -> list[str]:
+    """What a container refers to and does not have. mounted: {volume: its secret, or nothing}."""
+    name, broken, known = container["name"], list[str](), set[str]()
+    kinds = {
+        "secretRef": "Secret",
+        "configMapRef": "ConfigMap",
+        "secretKeyRef": "Secret",
+        "configMapKeyRef": "ConfigMap",
+    }
+    for source in container.get("envFrom", []):
+        for kind, reference in source.items():
+            need(kinds[kind], reference["name"])
+            known |= contents.get((kinds[kind], reference["name"]), {}).keys()
+    texts = container.get("args", [])
+    for variable in container.get("env", []):
+        for kind, reference in variable.get("valueFrom", {}).items():
+            if kind in kinds:
+                need(kinds[kind], reference["name"], reference["key"])
+        used = set(re.findall(r"\$\((\w+)\)", variable.get("value", "")))
+        broken += [f"{name}: {one} is not set before {variable['name']}" for one in used - known]
+        known.add(variable["name"])
+        texts = [*texts, variable.get("value", "")]
+    used = set(re.findall(r"\$\((\w+)\)", " ".join(container.get("args", []))))
+    broken += [f"{name}: {one} is not set" for one in (used | VARIABLES.get(name, set())) - known]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", [])}
+    broken += [f"{name}: no volume {volume}" for volume in mounts.values() if volume not in mounted]
+    for path in (found[1] for text in texts if (found := re.fullmatch(r"(?:-[\w.-]+=)?(/\S+)", text))):
+        mount = next((one for one in mounts if path == one or path.startswith(f"{one}/")), None)
+        if mount is None:
+            broken.append(f"{name}: {path} is in no volume")
+        elif secret := mounted.get(mounts[mount]):
+            need("Secret", secret, path.removeprefix(f"{mount}/"))
+    ports = {port["name"]: port["containerPort"] for port in container.get("ports", [])}
+    if "args" in container:
+        wanted = [port for port in ports.values() if not any(one.endswith(f"port={port}") for one in texts)]
+        broken += [f"{name}: not started on port {port}" for port in wanted]
+    probed = [container.get(f"{kind}Probe", {}).get("httpGet") for kind in ("readiness", "liveness", "startup")]
+    return broken + [f"{name}: no port {one['port']}" for one in probed if one and one["port"] not in ports]
+
+
+def broken_buckets(contents: dict[Any, Object], need: Any) -> list[str]:
+    """Buckets that an identity is made for and no config map names, or the other way round; and Kubeflow's launcher."""
+    storage = contents.get(("ConfigMap", "pud-storage"), {})
+    named = {name: storage.get(name) for name in BUCKETS}
+    identities = json.loads(
+        contents.get(("Secret", "object-store-identities"), {}).get("s3.json", '{"identities": []}')
+    )
+    actions = [action for one in identities["identities"] for action in one["actions"]]
+    broken = [f"bucket {one}" for one in {a.partition(":")[2] for a in actions if ":" in a} ^ {*named.values()}]
+    if told := contents.get(("ConfigMap", "kfp-launcher")):
+        launcher = doctor.Launcher.of(told)
+        if (urlsplit(launcher.root).netloc, launcher.endpoint) != (
+            named["PUD_PIPELINE_BUCKET"],
+            storage.get("AWS_ENDPOINT_URL_S3"),
+        ):
+            broken.append(f"kfp-launcher: {launcher.root} at {launcher.endpoint}")
+        if launcher.keys:
+            need("Secret", launcher.keys.name, *launcher.keys.keys)
+    return broken
+
+
+def broken_policies(objects: list[Object]) -> list[str]:
+    """Selectors and ports of network policies that no pod has, and ways that one end opens and the other does not."""
+    workloads = [one for one in objects if one["kind"] in WORKLOADS]
+    policies = [one for one in objects if one["kind"] == "NetworkPolicy"]
+    ends: dict[str, list[Object]] = {"ingress": [], "egress": []}
+    open_ways: dict[str, set[tuple[str, str, str]]] = {"ingress": set(), "egress": set()}
+    broken = []
+    for one in policies:
+        own = one["spec"]["podSelector"]
+        selectors = [own]
+        for way, peers in (("ingress", "from"), ("egress", "to")):
+            ends[way].append(own)
+            for rule in one["spec"].get(way, []):
+                for other in (peer["podSelector"] for peer in rule[peers] if "podSelector" in peer):
+                    selectors.append(other)
+                    source, target = (other, own) if way == "ingress" else (own, other)
+                    ports = [port["port"] for port in rule["ports"]]
+                    open_ways[way] |= {(json.dumps(source), json.dumps(target), port) for port in ports}
+                    found = {port for work in workloads if selects(target, labels_of(work)) for port in ports_of(work)}
+                    broken += [f"{one['metadata']['name']}: no port {port}" for port in ports if port not in found]
+        labelled = [RUN_LABEL, *map(labels_of, workloads)]
+        names = [
+            selector["matchLabels"] for selector in selectors if not any(selects(selector, lab) for lab in labelled)
+        ]
+        broken += [f"{one['metadata']['name']}: nothing has {name}" for name in names]
+    for way, other, end in (("ingress", "egress", 0), ("egress", "ingress", 1)):
+        bound = [json.dumps(selector) for selector in ends[other]]
+        broken += [f"no {other} for {one}" for one in open_ways[way] - open_ways[other] if one[end] in bound]
+    return broken
+
+
+def ports_of(workload: Object) -> dict[str, int]:
+    return {p["name"]: p["containerPort"] for one in pod_of(workload)["containers"] for p in one.get("ports", [])}
 
 
 def parameters_of(platform: str) -> Object:
@@ -145,13 +222,22 @@ def test_every_object_passes_the_schemas_of_kubernetes(overlay: str) -> None:
         kubernetes_validate.validate(one, KUBERNETES, strict=True)
 
 
+def test_the_namespace_passes_the_schemas_of_kubernetes() -> None:
+    one = yaml.safe_load((MANIFESTS / "namespace.yaml").read_text())
+    kubernetes_validate.validate(one, KUBERNETES, strict=True)
+    assert one["metadata"]["name"] == "pud"
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_name_that_an_object_refers_to_exists(overlay: str) -> None:
-    assert broken_references(rendered(overlay)) == []
+    objects = rendered(overlay)
+    if OVERLAYS[overlay] == "kubeflow":
+        objects.append({"kind": "ConfigMap", "metadata": {"name": "kfp-launcher"}})  # Kubeflow's own
+    assert broken_references(objects) == []
 
 
 REFERRED = ["Secret", "ConfigMap", "ServiceAccount", "Service", "Role", "Deployment", "StatefulSet"]
-UNREFERRED = {("Secret", "pud-data-publisher"), ("Role", "pud-operator"), ("Service", "mlflow")}  # used from outside
+UNREFERRED = {("Secret", "pud-data-publisher"), ("Role", "pud-operator")}  # used by people
 
 
 def test_the_check_of_references_notices_each_object_that_is_missing() -> None:
@@ -161,39 +247,137 @@ def test_the_check_of_references_notices_each_object_that_is_missing() -> None:
         assert bool(broken_references([one for one in objects if one is not missing])) == (key not in UNREFERRED), key
 
 
+# a mistake in a leaf at one of these places is a reference to nothing
+MISTAKES = re.compile(
+    r"/(serviceAccountName|serviceName|secretName|targetPort|containerPort|port|args/\d+|mountPath"
+    r"|(matchLabels|selector|template/metadata/labels)/(app.kubernetes.io/name|pipelines.kubeflow.org/v2_component)"
+    r"|(ports|volumes|volumeMounts|envFrom|env|subjects|volumeClaimTemplates)/\d+(/\w+)*/name|\w+KeyRef/(name|key)"
+    r"|roleRef/name|resourceNames/\d+|data/(PUD_\w+|AWS_\w+|MLFLOW_\w+|defaultPipelineRoot|providers))$"
+)
+HARMLESS = re.compile(  # not a reference, or to what is outside of these objects
+    r"NetworkPolicy/.*/port=(53|443|6443)$|/mountPath=/(tmp|home/pud|var/run/postgresql)$"
+    r"|/env/\d+/name=(AWS_REGION|PGDATA|POSTGRES_\w+|MLFLOW_(AUTH_CONFIG_PATH|DISABLE_TELEMETRY))$|/args/\d+=(?!.*[/$]|.*port=\d)"
+    r"|-s3.port.\w+=0|^Service/.*/ports/\d+/name="
+)
+
+
+LAUNCHER_WORDS = ("pud-pipelines", "object-store:9000", "pud-pipeline-credentials", *sorted(KEYS))
+
+
+def mistakes(value: Any, path: str) -> Iterator[tuple[str, list[Any], Any]]:
+    """Yield (where, the keys that lead there, a wrong value) for each reference in an object."""
+    if isinstance(value, dict | list):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            for where, keys, wrong in mistakes(one, f"{path}/{key}"):
+                yield where, [key, *keys], wrong
+    elif MISTAKES.search(path) and not HARMLESS.search(f"{path}={value}"):
+        if "/kfp-launcher/" in path:
+            for word in (word for word in LAUNCHER_WORDS if word in value):
+                yield f"{path} {word}", [], value.replace(word, f"un{word}")
+        elif isinstance(value, int):
+            yield path, [], value + 1
+        else:
+            yield path, [], value.replace("$(", "$(UN") if "$(" in value else f"{value}x"
+
+
+def test_the_check_of_references_notices_each_mistake_in_a_name_a_key_a_port_or_a_label() -> None:
+    objects, unnoticed, count = rendered("gpu"), [], 0
+    for index, one in enumerate(objects):
+        if (one["kind"], one["metadata"]["name"]) in UNREFERRED:
+            continue
+        changed = []
+        for where, keys, wrong in mistakes(one, f"{one['kind']}/{one['metadata']['name']}"):
+            other = copy.deepcopy(one)
+            place = other
+            for key in keys[:-1]:
+                place = place[key]
+            place[keys[-1]] = wrong
+            changed.append((f"{where}: {wrong}", other))
+        for values in ("data", "stringData"):
+            for key in one.get(values, {}):
+                rest = {name: value for name, value in one[values].items() if name != key}
+                changed.append((f"{one['metadata']['name']} without {key}", {**one, values: rest}))
+        for what, other in changed:
+            count += 1
+            if not broken_references([*objects[:index], other, *objects[index + 1 :]]):
+                unnoticed.append(what)
+    assert not unnoticed, "\n".join([*unnoticed, str(count)])
+    assert count > 150
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_object_but_the_namespace_is_in_it(overlay: str) -> None:
-    names = {one["metadata"].get("namespace") for one in rendered(overlay) if one["kind"] != "Namespace"}
-    assert names == {"pud"}
+def test_every_object_of_a_namespace_is_in_it(overlay: str) -> None:
+    names = {one["metadata"].get("namespace") for one in rendered(overlay) if one["kind"] != "ClusterRole"}
+    assert names == {OVERLAYS[overlay]}
 
 
-def test_the_addresses_in_the_configuration_are_those_of_the_services() -> None:
-    objects = rendered("gpu")
-    services = {
-        f"{one['metadata']['name']}:{p['port']}"
-        for one in objects
-        if one["kind"] == "Service"
-        for p in one["spec"]["ports"]
-    }
-    text = json.dumps([one for one in objects if one["kind"] in ("ConfigMap", "Secret")])
-    named = set(re.findall(r"\b((?:mlflow|object-store|postgres):\d{4})\b", text))
-    assert named == services
+def test_nothing_for_a_single_user_binds_kubeflow_itself() -> None:
+    objects = rendered("single-user")
+    kinds = {one["kind"] for one in objects}
+    assert not kinds & {"Namespace", "ResourceQuota", "LimitRange"}
+    bound = [one["spec"]["podSelector"]["matchLabels"] for one in objects if one["kind"] == "NetworkPolicy"]
+    assert bound
+    assert all("app.kubernetes.io/name" in labels for labels in bound)
 
 
 def test_what_the_pipeline_refers_to_is_there_with_every_key() -> None:
-    objects = {(one["kind"], one["metadata"]["name"]): one for one in rendered("gpu")}
-    references = doctor.read(PIPELINE, {}).references
-    assert len(references) == 4
-    for reference in references:
-        found = objects[reference.kind[0].upper() + reference.kind[1:], reference.name]
-        assert reference.keys.keys() <= {**found.get("data", {}), **found.get("stringData", {})}.keys()
+    assert len(references()) == 4  # broken_references holds them against the manifests
 
 
 def test_an_operator_may_do_what_doctor_and_submit_need() -> None:
-    [role] = [one for one in rendered("gpu") if one["kind"] == "Role" and one["metadata"]["name"] == "pud-operator"]
-    granted = {(verb, resource) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
-    cluster_wide = {("list", "nodes")}
-    assert {*doctor.NEEDED, *doctor.HELPFUL} - cluster_wide <= granted
+    objects = rendered("gpu")
+    [launcher] = [one["data"] for one in objects if one["metadata"]["name"] == "kfp-launcher"]
+    keys = doctor.Launcher.of(launcher).keys
+    assert keys
+    needed = [*references(), doctor.LAUNCHER, keys, doctor.Reference("serviceAccount", "pud-runner")]
+    roles = [one for one in objects if one["kind"].endswith("Role") and one["metadata"]["name"] == "pud-operator"]
+    rules = [rule for role in roles for rule in role["rules"]]
+
+    def granted(verb: str, resource: str, name: str) -> bool:
+        kind, _, group = resource.partition(".")
+        return any(
+            group in rule["apiGroups"]
+            and kind in rule["resources"]
+            and verb in rule["verbs"]
+            and name in rule.get("resourceNames", [name])
+            for rule in rules
+        )
+
+    assert [one for one in doctor.wanted("pud", needed) if not granted(*one)] == []
+    assert not granted("get", "secrets", "object-store-root")
+    cluster_wide = [role["rules"] for role in roles if role["kind"] == "ClusterRole"]
+    assert [(rule["resources"], rule["verbs"]) for rules in cluster_wide for rule in rules] == [(["nodes"], ["list"])]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_whoever_is_named_by_its_service_can_look_the_name_up(overlay: str) -> None:
+    for one in [one for one in rendered(overlay) if one["kind"] == "NetworkPolicy" and one["spec"].get("egress")]:
+        peers = [
+            rule["to"] for rule in one["spec"]["egress"] if {"port": 53, "protocol": "UDP"} in rule.get("ports", [])
+        ]
+        assert [{"ipBlock": {"cidr": "169.254.0.0/16"}} in found for found in peers] == [True], one["metadata"]["name"]
+
+
+def test_the_readme_lets_runs_reach_a_kubernetes_api_at_a_public_address(tmp_path: Path) -> None:
+    shutil.copytree(MANIFESTS, tmp_path / "manifests")
+    overlay = tmp_path / "manifests" / "overlays" / "gpu"
+    [patch] = [block for block in readme_yaml() if "203.0.113.7" in block]
+    file = overlay / "kustomization.yaml"
+    file.write_text(file.read_text() + "\n".join(f"  {line}" for line in patch.splitlines()))
+    assert "cidr: 203.0.113.7/32" in kustomize(overlay)
+
+
+def test_the_readme_puts_an_image_of_a_registry_into_every_overlay(tmp_path: Path) -> None:
+    shutil.copytree(MANIFESTS, tmp_path / "manifests")
+    [command] = re.findall(r"^sed -i .*kustomization.yaml$", (MANIFESTS / "README.md").read_text(), re.M)
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    assert kustomize(tmp_path / "manifests" / "overlays" / "gpu").count("image: REGISTRY/pud:COMMIT\n") == 2
+
+
+def test_doctor_and_submit_of_the_readme_take_the_same_parameters() -> None:
+    text = (MANIFESTS / "README.md").read_text()
+    assert re.search(r"^set -- .*?--parameters .*?-p data_digest=DIGEST$", text, re.M | re.S)
+    assert 'pud doctor "$@" && pud submit "$@"' in text
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -204,6 +388,7 @@ def test_no_pod_is_root_writes_its_image_or_lacks_limits(overlay: str) -> None:
         assert pod["securityContext"]["seccompProfile"]
         assert pod["automountServiceAccountToken"] is False
         assert pod["enableServiceLinks"] is False
+        assert labels_of(one)["sidecar.istio.io/inject"] == "false"
         for container in pod["containers"]:
             context = container["securityContext"]
             assert context["readOnlyRootFilesystem"]
@@ -218,7 +403,7 @@ def test_no_pod_is_root_writes_its_image_or_lacks_limits(overlay: str) -> None:
             assert name == "pud" or tag not in ("", "latest")
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", ["local", "gpu"])
 def test_the_quota_leaves_room_for_the_servers_and_a_run(overlay: str) -> None:
     objects = rendered(overlay)
     parameters = parameters_of({"gpu": "gke"}.get(overlay, overlay))
@@ -240,10 +425,14 @@ def test_the_quota_leaves_room_for_the_servers_and_a_run(overlay: str) -> None:
     assert sum(map(doctor._quantity, sizes)) <= doctor._quantity(quota["spec"]["hard"]["requests.storage"])
 
 
+def readme_yaml() -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", (MANIFESTS / "README.md").read_text(), re.S)
+
+
 def node_pools() -> dict[str, tuple[dict[str, str], list[str]]]:
     """Return {platform: (labels, taints)} of the nodes that the README's commands make."""
     text = (MANIFESTS / "README.md").read_text()
-    [config] = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.S)]
+    [config] = [yaml.safe_load(block) for block in readme_yaml() if "ClusterConfig" in block]
     [group] = config["managedNodeGroups"]
 
     def of(pattern: str) -> dict[str, str]:
@@ -283,7 +472,7 @@ def test_the_nodes_that_the_readme_makes_take_the_steps_of_these_parameters(plat
         return doctor.pool(SimpleNamespace(list_node=lambda **_: SimpleNamespace(items=[node])), "GPU pool", steps)
 
     assert found(a_node(labels, taints)).ok, found(a_node(labels, taints))
-    assert found(a_node({}, taints)).ok is False, "a node of another pool would take the steps"
+    assert found(a_node({}, taints)).ok is None, "a node of another pool would take the steps"
     for taint in taints:
         key = taint.partition("=")[0]
         kept = [one for one in parameters["gpu_tolerations"] if one["key"] != key]

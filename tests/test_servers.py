@@ -261,7 +261,7 @@ def test_doctor_tries_the_artifacts_with_the_name_of_the_pods_and_leaves_none(
     assert tried("none").ok is None
     store.kill()
     try:
-        assert "the server cannot write one (500)" in str(tried(EXPERIMENT))
+        assert "the server cannot write one (" in str(tried(EXPERIMENT))
     finally:
         store.start()
 

@@ -155,6 +155,21 @@ class Launcher:
     region: str = S3.region
     keys: Reference | None = None
 
+    @classmethod
+    def of(cls, content: Mapping[str, str]) -> "Launcher":
+        """Return what the entries of the config map say; no keys where they name no secret for where artifacts go."""
+        root = content.get("defaultPipelineRoot", "")
+        try:
+            provider = yaml.safe_load(content["providers"])[urlsplit(root).scheme]["default"]
+            secret = provider["credentials"]["secretRef"]
+            keys = {secret["accessKeyKey"]: "AWS_ACCESS_KEY_ID", secret["secretKeyKey"]: "AWS_SECRET_ACCESS_KEY"}
+            endpoint = f"http{'' if provider.get('disableSSL') else 's'}://{provider['endpoint']}"
+            return cls(
+                root, endpoint, provider.get("region", S3.region), Reference("secret", secret["secretName"], keys)
+            )
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+            return cls(root)
+
 
 def read(pipeline: Path, parameters: Mapping[str, Any]) -> Compiled:
     """Return the steps of a compiled pipeline as these parameters place them.
@@ -637,6 +652,8 @@ def mlflow(
 
 def mlflow_artifacts(url: str, headers: Mapping[str, str], ca_bundle: Path | None, experiment: str) -> Check:
     """MLflow takes, gives back and removes a small artifact of the experiment, with the name that the pods have."""
+    from urllib3.exceptions import HTTPError
+
     name, content = "MLflow artifacts", str(uuid.uuid4().int).encode()
     by_name = f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment, safe='')}"
     found = _get(by_name, headers, ca_bundle)
@@ -647,15 +664,18 @@ def mlflow_artifacts(url: str, headers: Mapping[str, str], ca_bundle: Path | Non
         remedy = "start the server with --serve-artifacts and name a new experiment in the tracking parameter"
         return Check(name, None, f"not through the server: experiment {experiment} has {_shown(location)}", remedy)
     place = f"{urlsplit(location).path}/{TEMPORARY_PREFIX}pud-doctor-{uuid.uuid4().hex}"
-    answers = {}
+    answers, server = {}, "look at the server's log: its key, its bucket, --serve-artifacts"
     for doing, method, body in (("write", "PUT", content), ("read", "GET", None), ("remove", "DELETE", None)):
-        answers[doing] = _get(f"{url}/api/2.0/mlflow-artifacts/artifacts{place}", headers, ca_bundle, method, body)
-        if answers[doing].status == 403:
+        try:
+            answer = _get(f"{url}/api/2.0/mlflow-artifacts/artifacts{place}", headers, ca_bundle, method, body)
+        except HTTPError as error:  # it waits for a store that does not answer
+            return Check(name, False, f"the server cannot {doing} one ({_reason(error)})", server)
+        if answer.status == 403:
             remedy = f"give it MANAGE on the experiment {experiment}, or name another in the tracking parameter"
             return Check(name, False, f"this account may not {doing} in experiment {experiment}", remedy)
-        if answers[doing].status != 200:
-            remedy = "look at the server's log: its key, its bucket, --serve-artifacts"
-            return Check(name, False, f"the server cannot {doing} one ({answers[doing].status})", remedy)
+        if answer.status != 200:
+            return Check(name, False, f"the server cannot {doing} one ({answer.status})", server)
+        answers[doing] = answer
     if answers["read"].data != content:
         return Check(name, False, "other bytes come back than were sent", "look at the server's log")
     return Check(name, True, f"written, read and removed in experiment {experiment}")
@@ -899,17 +919,7 @@ def read_launcher(api: Any, namespace: str) -> Launcher:
         content = _content(client.CoreV1Api(api), namespace, LAUNCHER)
     except Exception:  # the check of this object has told
         return Launcher()
-    root = content.get("defaultPipelineRoot", "")
-    try:
-        provider = yaml.safe_load(content["providers"])[urlsplit(root).scheme]["default"]
-        secret = provider["credentials"]["secretRef"]
-        keys = {secret["accessKeyKey"]: "AWS_ACCESS_KEY_ID", secret["secretKeyKey"]: "AWS_SECRET_ACCESS_KEY"}
-        endpoint = f"http{'' if provider.get('disableSSL') else 's'}://{provider['endpoint']}"
-        return Launcher(
-            root, endpoint, provider.get("region", S3.region), Reference("secret", secret["secretName"], keys)
-        )
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return Launcher(root)
+    return Launcher.of(content)
 
 
 def quota(core: Any, namespace: str, asked: Mapping[str, Decimal]) -> Check:
@@ -1014,8 +1024,12 @@ def pipeline_root(
 ) -> list[Check]:
     """Where Kubeflow's launcher puts a run's artifacts takes, gives back and removes an object, with its own keys."""
     name, expected = "pipeline root", bucket_names(values)[list(BUCKETS).index("PUD_PIPELINE_BUCKET")]
+    place = urlsplit(launcher.root)
     if not launcher.root:
         return []
+    if place.netloc != expected:
+        detail = f"{launcher.root} of kfp-launcher is not in {expected}, the bucket that pud-storage names"
+        return [Check(name, None, detail, "apply the manifests; what takes it back is told in manifests/README.md")]
     if launcher.keys is None:
         remedy = "name one under providers, as manifests/base/config.yaml does, or try a run"
         return [Check(name, None, f"kfp-launcher names no secret for {launcher.root}, so it was not tried", remedy)]
@@ -1026,14 +1040,7 @@ def pipeline_root(
     authorities = str(ca_bundle or values.get("AWS_CA_BUNDLE", ""))
     s3 = S3(endpoint, keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], launcher.region, authorities)
     client = s3.client()
-    if unreachable := _no_answer(name, s3):
-        return [unreachable]
-    place = urlsplit(launcher.root)
-    found = written(name, s3, client, place.netloc, place.path.strip("/"))
-    if found.ok and place.netloc != expected:
-        detail = f"{launcher.root} of kfp-launcher is not in {expected}, the bucket that pud-storage names"
-        return [Check(name, None, detail, "apply the manifests; what takes it back is told in manifests/README.md")]
-    return [found]
+    return [_no_answer(name, s3) or written(name, s3, client, place.netloc, place.path.strip("/"))]
 
 
 def written(name: str, s3: S3, client: Any, bucket: str, prefix: str) -> Check:
