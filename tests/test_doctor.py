@@ -161,6 +161,10 @@ class World:
         }
         self.kubeconfig.write_text(yaml.safe_dump(content))
 
+    @property
+    def namespace(self) -> str:
+        return self.given["namespace"] or "kubeflow"
+
     def variables(self) -> dict[str, str]:
         addresses = {"URL": self.url, "STORE": self.store}
         return {name: addresses.get(value, value) for name, value in self.environment.items()}
@@ -201,15 +205,15 @@ class World:
                 return 200, {**dict.fromkeys(names, ""), "gitVersion": "v1.34.1"}
             case ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"]:
                 asked = body["spec"]["resourceAttributes"]
-                assert asked.get("namespace") == (None if asked["resource"] == "nodes" else "team")
+                assert asked.get("namespace") == (None if asked["resource"] == "nodes" else self.namespace)
                 kind = ".".join(filter(None, (asked["resource"], asked.get("group"))))
                 right = "/".join(filter(None, (f"{asked['verb']} {kind}", asked.get("subresource"))))
                 named = f"{right} {asked.get('name')}"
                 return 201, {**body, "status": {"allowed": self.denied.isdisjoint({right, named})}}
-            case ["api", "v1", "nodes" as kind] | ["api", "v1", "namespaces", "team", kind]:
+            case ["api", "v1", "nodes" as kind] | ["api", "v1", "namespaces", self.namespace, kind]:
                 found = [one for name, one in self.objects.items() if one and name.startswith(f"{kind}/")]
                 return self.unless_denied(f"list {kind}", {"items": found})
-            case ["api", "v1", "namespaces" as kind, name] | ["api", "v1", "namespaces", "team", kind, name]:
+            case ["api", "v1", "namespaces" as kind, name] | ["api", "v1", "namespaces", self.namespace, kind, name]:
                 return self.unless_denied(f"get {kind}", self.object(f"{kind}/{name}"))
         raise LookupError(path)
 
@@ -544,6 +548,14 @@ def test_where_nothing_is_missing_every_check_passes_and_nothing_is_left(world: 
     client = store.as_admin().client()
     left = [one for name in bucket_names({}) for one in client.list_objects(name, recursive=True, include_version=True)]
     assert len(left) == 1
+
+
+def test_where_kubeflow_serves_a_single_user_its_launcher_and_its_rights_are_its_own(world: World) -> None:
+    world.change(given={"namespace": ""}, objects={"namespaces/kubeflow": {}, LAUNCHER: None})
+    world.change(denied={"create runs.pipelines.kubeflow.org", "get configmaps kfp-launcher"})
+    checks = world.examine()
+    assert [check.name for check in checks if not check.ok] == []
+    assert not {"config map kfp-launcher", "pipeline root"} & {check.name for check in checks}
 
 
 @pytest.mark.parametrize(("content", "line"), [(None, "there is no kubeconfig"), ("a: [", "cannot be asked (Parser")])

@@ -350,7 +350,7 @@ def test_an_operator_may_do_what_doctor_and_submit_need() -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_whoever_is_named_by_its_service_can_look_the_name_up(overlay: str) -> None:
+def test_every_pod_that_may_speak_to_another_can_look_its_name_up(overlay: str) -> None:
     for one in [one for one in rendered(overlay) if one["kind"] == "NetworkPolicy" and one["spec"].get("egress")]:
         peers = [
             rule["to"] for rule in one["spec"]["egress"] if {"port": 53, "protocol": "UDP"} in rule.get("ports", [])

@@ -479,9 +479,10 @@ def examine(
     api, reached = _kubernetes()
     checks.append(reached)
     if api is not None:
-        launcher = read_launcher(api, namespace)
-        others = [LAUNCHER, *([launcher.keys] if launcher.keys else [])]
-        others += [Reference("serviceAccount", service_account)] if service_account else []
+        others = [Reference("serviceAccount", service_account)] if service_account else []
+        if namespace != SINGLE_USER_NAMESPACE:  # there it is Kubeflow's own
+            launcher = read_launcher(api, namespace)
+            others += [LAUNCHER, *([launcher.keys] if launcher.keys else [])]
         checks += _in_the_cluster(api, namespace, compiled, others)
         known = pod_environment(api, namespace, [*compiled.references, BUCKET_NAMES])
         launchers = pod_environment(api, namespace, [launcher.keys] if launcher.keys else [])
