@@ -10,7 +10,11 @@ DOCKER ?= docker
 CLI = $$($(DOCKER) buildx version >/dev/null 2>&1 || [ ! -x /usr/bin/docker ] && echo $(DOCKER) || echo /usr/bin/docker)
 VARIANT ?= cpu
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
-IMAGE ?= pud:$(COMMIT)
+IMAGE ?= pud:$(COMMIT)$(if $(filter cuda,$(VARIANT)),-cuda)
+# where the cpu variant's torch is, unless pip finds wheels of its own; PyPI's is the one with CUDA
+TORCH_INDEX ?= $(if $(PIP_FIND_LINKS),,https://download.pytorch.org/whl/cpu)
+# and for the cuda variant PyPI's alone: no wheel of this machine
+PIP_SOURCE = $(if $(filter cuda,$(VARIANT)),PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev/null,$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)))
 .DEFAULT_GOAL := help
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -38,7 +42,12 @@ test: $(READY) ## lint, types and tests
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not containers"
 
-test-all: test image-test ## everything that test does, then the container image and the pipeline inside it
+test-all: postgresql test image-test ## everything that test does, then the container image and the pipeline inside it
+
+postgresql: # for the tests of the servers; where there is none they say so
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } || \
+	  echo "SKIPPED: PostgreSQL is neither here nor can be installed, MLflow is tested on SQLite instead"
 
 figures: $(READY) $(DATA) ## the figures table of the README, BadNets and Blend
 	$(BIN)/pud run --trigger badnets --seed 0 --name figures-badnets
@@ -58,24 +67,26 @@ compile: $(READY) ## write pipelines/pud.yaml; ROUNDS=5 for another number of ro
 	$(if $(ROUNDS),ROUNDS=$(ROUNDS)) $(if $(DATA_CACHE_PVC),DATA_CACHE_PVC=$(DATA_CACHE_PVC)) $(BIN)/python -m pipelines.pud
 
 lock: $(READY) ## write image/cpu.lock and image/cuda.lock from pyproject.toml and constraints.txt
-	$(BIN)/python image/lock.py
+	TORCH_INDEX="$(TORCH_INDEX)" $(BIN)/python image/lock.py
 
-build/wheels/.$(VARIANT): image/$(VARIANT).lock | $(READY)
-	mkdir -p build/wheels
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheels --requirement image/$(VARIANT).lock "setuptools>=77"
+build/wheels/$(VARIANT)/.ready: image/$(VARIANT).lock | $(READY)
+	rm -rf $(@D) && mkdir -p $(@D)
+	$(PIP_SOURCE) $(BIN)/pip wheel --quiet --no-deps --wheel-dir $(@D) --requirement $< "setuptools>=77"
 	touch $@
 
-image: build/wheels/.$(VARIANT) ## the container image pud:COMMIT (VARIANT=cuda, DOCKER=podman) and its bill of materials
+image: build/wheels/$(VARIANT)/.ready ## pud:COMMIT (VARIANT=cuda: pud:COMMIT-cuda; DOCKER=podman), its bill of materials, a scan
 	DOCKER_BUILDKIT=1 $(CLI) build --network host --tag $(IMAGE) --build-arg VARIANT=$(VARIANT) \
 	  --build-arg COMMIT=$(COMMIT) --build-arg PIP_ARGS=--no-index .
 	$(DOCKER) run --rm --network none $(IMAGE) python3 -c "import importlib.metadata as m; \
-	  print(*(f'{d.name}=={d.version.partition(chr(43))[0]}' for d in m.distributions() if d.name != 'pud'), sep='\n')" \
+	  print(*(f'{d.name}=={d.version}' for d in m.distributions() if d.name != 'pud'), sep='\n')" \
 	  | sort > build/sbom.txt
 	$(BIN)/cyclonedx-py requirements --output-reproducible --output-file build/sbom.json build/sbom.txt
+	container=$$($(DOCKER) create $(IMAGE)) && { $(DOCKER) export $$container | $(BIN)/python image/scan.py build/scan.json; \
+	  code=$$?; $(DOCKER) rm $$container >/dev/null; exit $$code; }
 
 image-test: $(READY) ## build the CPU image on this machine's own Docker daemon (started if need be) and test it
 	DOCKER="$(DOCKER)" bash image/daemon.sh
 	$(MAKE) image VARIANT=cpu
 	IMAGE="$(IMAGE)" DOCKER="$(DOCKER)" $(BIN)/pytest -m containers tests/test_image.py
 
-.PHONY: help setup lock image image-test test-all demo test figures bench mlflow compile
+.PHONY: help setup postgresql lock image image-test test-all demo test figures bench mlflow compile

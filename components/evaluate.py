@@ -26,6 +26,7 @@ def evaluate(
     previous_report: Input[Report] = None,
 ) -> None:
     """Measure a model at a stage and extend the report; settings are those of pud.robustness.EvaluateConfig."""
+    import os
     from pathlib import Path
 
     from components.metrics import leave
@@ -45,7 +46,7 @@ def evaluate(
         previous_report=Path(previous_report.path) if previous_report else None,
         seed=seed,
         device=device,
-        git_commit=git_commit,
+        git_commit=git_commit or os.environ.get("PUD_COMMIT", ""),  # the image's
         data_uri=data_uri,
         tracking=tracking_of(tracking, job, job_name),
     )

@@ -1,6 +1,6 @@
 """Write image/cpu.lock and image/cuda.lock: what pip resolves for pud and its server extra under constraints.txt.
 
-python image/lock.py [cpu|cuda ...]
+python image/lock.py [cpu|cuda ...]; TORCH_INDEX names the index of torch without CUDA, unless pip finds its wheel.
 """
 
 import json
@@ -20,7 +20,8 @@ PUBLIC = {
 def resolve(variant: str) -> list[str]:
     """Return NAME==VERSION of everything that the variant installs, sorted."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
-    environment = os.environ | (PUBLIC if variant == "cuda" else {})
+    index = os.environ.get("TORCH_INDEX")
+    environment = os.environ | (PUBLIC if variant == "cuda" else {"PIP_EXTRA_INDEX_URL": index} if index else {})
     done = subprocess.run(
         [*command, "--constraint", str(ROOT / "constraints.txt"), f"{ROOT}[server]"],
         env=environment,
@@ -28,8 +29,7 @@ def resolve(variant: str) -> list[str]:
         check=True,
     )
     found = [item["metadata"] for item in json.loads(done.stdout)["install"]]
-    lines = [f"{one['name'].lower()}=={one['version'].partition('+')[0]}" for one in found if one["name"] != "pud"]
-    return sorted(lines)
+    return sorted(f"{one['name'].lower()}=={one['version']}" for one in found if one["name"] != "pud")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 `make image-test` builds it and names it in IMAGE; without it these tests are not run.
 """
 
+import io
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -79,6 +82,15 @@ def test_the_image_is_small_and_names_its_commit() -> None:
     assert about["Config"]["Labels"]["org.opencontainers.image.revision"] == IMAGE.rpartition(":")[2]
 
 
+def test_a_run_knows_the_commit_of_its_image_and_a_pod_the_pipeline() -> None:
+    assert inside("printenv", "PUD_COMMIT").strip() == IMAGE.rpartition(":")[2]
+    assert inside("cat", "pipelines/pud.yaml") == COMPILED.read_text()
+
+
+def test_the_cpu_image_has_a_torch_without_cuda() -> None:
+    assert inside("python3", "-c", "import torch; print(torch.version.cuda)").strip() == "None"
+
+
 def test_it_runs_as_user_1000_and_can_write_only_its_own() -> None:
     assert inside("id", "-u").strip() == "1000"
     writable = inside(
@@ -95,9 +107,7 @@ def test_every_component_and_the_command_can_be_imported() -> None:
 
 def test_it_holds_what_the_lock_file_says_and_the_bill_of_materials_too() -> None:
     script = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    held = {
-        normal(name): version.partition("+")[0] for name, version in json.loads(inside("python3", "-c", script)).items()
-    }
+    held = {normal(name): version for name, version in json.loads(inside("python3", "-c", script)).items()}
     held.pop("pud")
     for tool in ("pip", "setuptools"):
         if tool not in locked("cpu"):
@@ -113,9 +123,52 @@ def test_no_compiler_cache_or_wheel_of_the_build_is_left(files: list[str]) -> No
     assert left == []
 
 
+def test_the_scan_of_every_file_s_content_found_nothing(files: list[str]) -> None:
+    result = json.loads((ROOT / "build" / "scan.json").read_text())
+    assert result["found"] == []
+    assert 0 < result["bytes"] < MAXIMUM_BYTES
+    assert result["files"] > len(files) / 2
+
+
+def test_the_scan_finds_what_it_looks_for() -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    kind, pem = serialization.PrivateFormat.PKCS8, serialization.Encoding.PEM
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(pem, kind, serialization.NoEncryption())
+    library = "opt/pud/lib/python3.11/site-packages"
+    files = {
+        "etc/app.conf": b"url=https://somebody:opensesame@host/",
+        f"{library}/pud/a.py": b"'postgresql://somebody:opensesame@host/db'",
+        f"{library}/other/docs.txt": b"such as https://user:password@host/",
+        "root/.aws/credentials": b"aws_access_key_id = AKIA" + b"ABCDEFGH12345678",
+        f"{library}/other/example": b"AKIAIOSFODNN7EXAMPLE",
+        f"{library}/other/test": b"KEY = " + key,
+        "home/pud/renamed": (ROOT / "tests/data/fashion-mnist-sample.npz").read_bytes(),
+        "opt/pud/app/innocent.py": b"f'https://{user}:{password}@host' and http://host:80/a@b",
+    }
+    export = io.BytesIO()
+    with tarfile.open(fileobj=export, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    export.seek(0)
+    scanner = runpy.run_path(str(ROOT / "image" / "scan.py"))
+    result = scanner["scan"](export, scanner["digests"](ROOT / "tests" / "data"))
+    assert (result["files"], result["bytes"]) == (len(files), sum(map(len, files.values())))
+    assert [found.split(" holds ")[0] for found in result["found"]] == [
+        "etc/app.conf",
+        f"{library}/pud/a.py",
+        "root/.aws/credentials",
+        f"{library}/other/test",
+        "home/pud/renamed",
+    ]
+
+
 def test_no_secret_and_no_data_are_in_it(files: list[str]) -> None:
     ours = [name for name in files if name.startswith(("/opt/pud/app", "/home", "/src", "/var/cache/pud"))]
-    assert {Path(name).suffix for name in ours if not Path(name).name.startswith(".bash")} <= {".py", ""}
+    assert {Path(name).suffix for name in ours if not Path(name).name.startswith(".bash")} <= {".py", ".yaml", ""}
     suspicious = re.compile(
         r"\.(env|pem|key|npz|npy|safetensors|db)$|/(\.netrc|pip\.conf|credentials|id_rsa)$|fashion-mnist"
     )
@@ -127,6 +180,7 @@ def test_no_secret_and_no_data_are_in_it(files: list[str]) -> None:
 
 def test_the_cuda_lock_resolves_and_differs_by_the_gpu_s_libraries_only() -> None:
     cpu, cuda = locked("cpu"), locked("cuda")
+    assert cpu.pop("torch") == cuda.pop("torch") + "+cpu"
     assert cpu.items() <= cuda.items()
     assert any(name.startswith("nvidia-") for name in cuda.keys() - cpu.keys())
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps"]
@@ -204,5 +258,6 @@ def test_the_lock_files_are_those_of_the_constraints() -> None:
     pinned = [line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
     known = {normal(name): version for name, version in pinned}
     differing = {name for name, version in locked("cpu").items() if known.get(name, version) != version}
-    assert differing == set()
-    assert Distribution.from_name("torch").version.partition("+")[0] == locked("cpu")["torch"]
+    assert differing == {"torch"}
+    assert locked("cpu")["torch"] == f"{known['torch']}+cpu"
+    assert Distribution.from_name("torch").version.partition("+")[0] == known["torch"]
