@@ -57,8 +57,19 @@ def _client(tracking: Tracking) -> tuple[MlflowClient, str, Run | None]:
     client = MlflowClient(tracking_uri=tracking.uri)
     if run := platform_run(client):
         return client, run.info.experiment_id, run
-    found = client.get_experiment_by_name(tracking.experiment)
-    return client, found.experiment_id if found else client.create_experiment(tracking.experiment), None
+    return client, _experiment(client, tracking.experiment), None
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    """Return the id of an experiment, made where there is none; another run may do so at the same time."""
+    if found := client.get_experiment_by_name(name):
+        return found.experiment_id
+    try:
+        return client.create_experiment(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return _experiment(client, name)
 
 
 def platform_run(client: MlflowClient) -> Run | None:

@@ -128,10 +128,10 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 
 class TrackingServer:
-    """An MLflow server; what it holds outlives a kill."""
+    """An MLflow server; what it holds outlives a kill. A password is that of its admin; without one all may all."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, password: str = "") -> None:
+        self.folder, self.port, self.password = folder, free_port(), password
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -140,9 +140,14 @@ class TrackingServer:
         address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         places = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         places += ["--artifacts-destination", str(self.folder / "artifacts")]
+        environment = os.environ | {"MLFLOW_FLASK_SERVER_SECRET_KEY": "key"}
+        if self.password:
+            address.append("--app-name=basic-auth")
+            environment["MLFLOW_AUTH_ADMIN_PASSWORD"] = self.password
         with (self.folder / "log").open("ab") as log:
             command = [sys.executable, "-m", "mlflow", "server", *address, *places]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            options = {"cwd": self.folder, "env": environment, "start_new_session": True}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, **options)
         deadline = time.monotonic() + 2 * START_SECONDS
         while not self.answers():
             assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from servers import TrackingServer
 
+from pud.cli import app
 from pud.detection import POISONED, DetectConfig
 from pud.errors import InputError
 from pud.files import sha256
+from pud.local_run import _finish
 from pud.poisoning import PoisonConfig
 from pud.probing import ProbeConfig
 from pud.purification import PurifyConfig
@@ -31,7 +36,7 @@ from pud.steps.poison import poison_step
 from pud.steps.probe import probe_step
 from pud.steps.purify import purify_step
 from pud.steps.train import train_step
-from pud.tracking import Tracking, close, sync
+from pud.tracking import Tracking, close
 from pud.training import TrainConfig
 
 POISON = PoisonConfig(train_size=600)
@@ -328,7 +333,9 @@ def test_a_lost_tracking_server_costs_no_report_and_its_password_is_told_nobody(
     assert "sesame" not in "".join([text, *capfd.readouterr()])
 
 
-def test_a_tracking_server_killed_in_the_middle_gets_the_rest_once_it_is_back(chain: Path, tmp_path: Path) -> None:
+def test_a_tracking_server_killed_in_the_middle_gets_the_rest_by_the_command_that_the_run_prints(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copied(chain, tmp_path, "dataset", "truth", *DEFENCE)
     stages = {"infected": ("model", None), "round": ("state-1", "detection-1"), "purified": ("state-1", "detection-2")}
     (tmp_path / "mlflow").mkdir()
@@ -345,8 +352,13 @@ def test_a_tracking_server_killed_in_the_middle_gets_the_rest_once_it_is_back(ch
                     server.kill()
             if experiment == "undisturbed":
                 close(tracking, "FINISHED")
+        run = tmp_path / "it's a run"
+        shutil.copytree(tmp_path / "killed-purified", run / "kfp" / "report")
+        _finish(run, time.time(), tracking)
+        told = capsys.readouterr().err.splitlines()[-1]
         server.start()
-        assert [line.split()[0] for line in sync(tmp_path / "killed-purified")] == ["round", "purified"]
+        done = CliRunner().invoke(app, shlex.split(told.partition("pud ")[2]))
+        assert [line.split()[0] for line in done.output.splitlines()] == ["round", "purified"]
         assert server.content("killed") == server.content("undisturbed")
     finally:
         server.kill()

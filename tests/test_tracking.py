@@ -121,6 +121,35 @@ def test_there_is_one_parent_and_a_child_a_round_whatever_the_platform_says(
     assert ("a run of our own" in capsys.readouterr().err) == (given in ("elsewhere", "deleted", "no id"))
 
 
+def test_a_run_of_the_platform_that_this_account_may_not_write_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.server.auth.client import AuthServiceClient  # which loads the whole server
+
+    server = TrackingServer(tmp_path, "admin-password")
+    try:
+        server.start()
+        account(monkeypatch, "admin", server.password)
+        client = MlflowClient(server.uri)
+        foreign = client.create_run(client.create_experiment("others")).info.run_id
+        AuthServiceClient(server.uri).create_user("pud", "long-password")
+        account(monkeypatch, "pud", "long-password")
+        monkeypatch.setenv(PLATFORM_RUN, foreign)
+        tracking = Tracking(server.uri, "ours", "a run")
+        record(tracking)
+        close(tracking, "FINISHED")
+        assert sorted(run.data.tags[ROUND_TAG] for run in server.runs("ours")) == ["1", "2", "all"]
+        account(monkeypatch, "admin", server.password)
+        assert ROUND_TAG not in client.get_run(foreign).data.tags
+    finally:
+        server.kill()
+
+
+def account(monkeypatch: pytest.MonkeyPatch, name: str, password: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+
+
 def test_two_runs_of_one_name_at_once_do_not_disturb_each_other(server: TrackingServer) -> None:
     given = {"uri": server.uri, "experiment": "together"}
     both = [tracking_of(given, job, "figures") for job in ("5a1b", "77fe")]
@@ -129,10 +158,11 @@ def test_two_runs_of_one_name_at_once_do_not_disturb_each_other(server: Tracking
         record(tracking)
         close(tracking, "FINISHED")
 
-    check(both[0])
+    with ThreadPoolExecutor(2) as pool:  # both make the experiment
+        list(pool.map(check, both))
     record(both[0], STAGES[:1])
     whole(both[1])
-    (open_run,) = [run for run in server.runs(both[0].experiment) if run.info.status == "RUNNING"]
+    (open_run,) = [run for run in server.runs("together") if run.info.status == "RUNNING"]
     assert open_run.data.tags[RUN_KEY] == "5a1b"
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(whole, both))
