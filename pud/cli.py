@@ -238,6 +238,7 @@ def cluster(function: Command) -> Command:
             click.option("--namespace", envvar="KFP_NAMESPACE", default="", show_envvar=True, help="Of the runs."),
             click.option("--token", envvar="KFP_EXISTING_TOKEN", default="", help="Better by KFP_EXISTING_TOKEN."),
             click.option("--ca-bundle", type=FOLDER, default=None, help="PEM file of the authorities to trust."),
+            click.option("--service-account", default="", help="Of the run's pods  [default: Kubeflow's own]."),
             pipeline_option,
             parameter_option,
             click.option("--parameters", "file", type=FOLDER, default=None, help="JSON file of pipeline parameters."),
@@ -250,7 +251,6 @@ def cluster(function: Command) -> Command:
 @app.command("submit")
 @cluster
 @click.option("--experiment", default="pud", show_default=True, help="Kubeflow experiment.")
-@click.option("--service-account", default="", help="Of the run's pods  [default: Kubeflow's own].")
 @click.option("--name", "run_name", default=None, help="Name of the run.")
 @click.option("--wait", is_flag=True, help="Wait; exit code 1 if the run fails, is cancelled or is not done in time.")
 @click.option("--timeout", "timeout_seconds", default=86_400.0, show_default=True, help="Seconds to wait.")
@@ -283,16 +283,16 @@ def doctor_command(
     **options: Any,
 ) -> None:
     """Check everything that a run needs, one line each: exit code 1 if something is missing."""
-    from pud.cluster import doctor
+    from pud.cluster import doctor, requirements
     from pud.cluster.submit import read_parameters
 
     given = read_parameters(parameters, file)
     if offline:
-        click.echo(doctor.offline(pipeline, given, manifests=manifests, constraints=lock))
+        click.echo(requirements.offline(pipeline, given, manifests=manifests, constraints=lock))
         return
     checks = doctor.examine(pipeline=pipeline, parameters=given, **options)
     click.echo(doctor.render(checks))
-    click.echo(doctor.estimate(pipeline, given))
+    click.echo(requirements.estimate(pipeline, given))
     sys.exit(doctor.exit_code(checks))
 
 

@@ -27,7 +27,8 @@ from servers import ObjectStore, serving
 
 from pipelines.placement import on_cpu_pool, on_gpu_pool, with_data
 from pud.cli import main
-from pud.cluster.doctor import Check, Step, estimate, examine, exit_code, most_at_once, offline, render, tolerates
+from pud.cluster.doctor import Check, examine, exit_code, render, tolerates
+from pud.cluster.requirements import Step, estimate, most_at_once, offline
 from pud.cluster.submit import read_pipeline, steps_of
 from pud.errors import InputError
 from pud.storage import bootstrap, bucket_names

@@ -19,7 +19,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pud.cluster import doctor
+from pud.cluster import doctor, requirements
 from pud.cluster.bootstrap import ACCOUNT, ADMINISTRATOR
 from pud.storage import BUCKETS
 
@@ -37,7 +37,7 @@ VARIABLES = {  # what a container's program looks for, wherever it comes from
 Object = dict[str, Any]
 
 credentials = SimpleNamespace(**runpy.run_path(str(MANIFESTS / "credentials.py")))
-references = cache(lambda: doctor.read(PIPELINE, {}).references)
+references = cache(lambda: requirements.read(PIPELINE, {}).references)
 
 
 def kustomize(folder: Path) -> str:
@@ -166,7 +166,7 @@ def broken_buckets(contents: dict[Any, Object], need: Any) -> list[str]:
     actions = [action for one in identities["identities"] for action in one["actions"]]
     broken = [f"bucket {one}" for one in {a.partition(":")[2] for a in actions if ":" in a} ^ {*named.values()}]
     if told := contents.get(("ConfigMap", "kfp-launcher")):
-        launcher = doctor.Launcher.of(told)
+        launcher = requirements.Launcher.of(told)
         if (urlsplit(launcher.root).netloc, launcher.endpoint) != (
             named["PUD_PIPELINE_BUCKET"],
             storage.get("AWS_ENDPOINT_URL_S3"),
@@ -327,9 +327,9 @@ def test_what_the_pipeline_refers_to_is_there_with_every_key() -> None:
 def test_an_operator_may_do_what_doctor_and_submit_need() -> None:
     objects = rendered("gpu")
     [launcher] = [one["data"] for one in objects if one["metadata"]["name"] == "kfp-launcher"]
-    keys = doctor.Launcher.of(launcher).keys
+    keys = requirements.Launcher.of(launcher).keys
     assert keys
-    needed = [*references(), doctor.LAUNCHER, keys, doctor.Reference("serviceAccount", "pud-runner")]
+    needed = [*references(), requirements.LAUNCHER, keys, requirements.Reference("serviceAccount", "pud-runner")]
     roles = [one for one in objects if one["kind"].endswith("Role") and one["metadata"]["name"] == "pud-operator"]
     rules = [rule for role in roles for rule in role["rules"]]
 
@@ -407,22 +407,22 @@ def test_no_pod_is_root_writes_its_image_or_lacks_limits(overlay: str) -> None:
 def test_the_quota_leaves_room_for_the_servers_and_a_run(overlay: str) -> None:
     objects = rendered(overlay)
     parameters = parameters_of({"gpu": "gke"}.get(overlay, overlay))
-    asked = dict(doctor.estimate(PIPELINE, parameters).at_once)
+    asked = dict(requirements.estimate(PIPELINE, parameters).at_once)
     for one in [one for one in objects if one["kind"] in WORKLOADS]:
         asked["pods"] += 1
         for container in pod_of(one)["containers"]:
             for way, amounts in container["resources"].items():
                 for resource, amount in amounts.items():
-                    asked[f"{way}.{resource}"] += doctor._quantity(amount)
+                    asked[f"{way}.{resource}"] += requirements.quantity(amount)
     [quota] = [one for one in objects if one["kind"] == "ResourceQuota"]
     short = {
         name: limit
         for name, limit in quota["spec"]["hard"].items()
-        if asked.get(name, Decimal(0)) > doctor._quantity(limit)
+        if asked.get(name, Decimal(0)) > requirements.quantity(limit)
     }
     assert not short
     sizes = re.findall(r"^ +storage: (\S+)$", kustomized(overlay), re.M)
-    assert sum(map(doctor._quantity, sizes)) <= doctor._quantity(quota["spec"]["hard"]["requests.storage"])
+    assert sum(map(requirements.quantity, sizes)) <= requirements.quantity(quota["spec"]["hard"]["requests.storage"])
 
 
 def readme_yaml() -> list[str]:
@@ -466,7 +466,7 @@ def a_node(labels: dict[str, str], taints: list[str]) -> Any:
 def test_the_nodes_that_the_readme_makes_take_the_steps_of_these_parameters(platform: str) -> None:
     labels, taints = node_pools()[platform]
     parameters = parameters_of(platform)
-    steps = doctor.read(PIPELINE, parameters).steps
+    steps = requirements.read(PIPELINE, parameters).steps
 
     def found(node: Any) -> doctor.Check:
         return doctor.pool(SimpleNamespace(list_node=lambda **_: SimpleNamespace(items=[node])), "GPU pool", steps)
@@ -476,7 +476,7 @@ def test_the_nodes_that_the_readme_makes_take_the_steps_of_these_parameters(plat
     for taint in taints:
         key = taint.partition("=")[0]
         kept = [one for one in parameters["gpu_tolerations"] if one["key"] != key]
-        steps = doctor.read(PIPELINE, {**parameters, "gpu_tolerations": kept}).steps
+        steps = requirements.read(PIPELINE, {**parameters, "gpu_tolerations": kept}).steps
         assert found(a_node(labels, taints)).ok is False, f"{taint} is tolerated without being named"
 
 
