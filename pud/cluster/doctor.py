@@ -196,7 +196,9 @@ def _unreachable(name: str, url: str, variable: str, error: BaseException) -> Ch
         return Check(name, None, f"{without_userinfo(url)} has a name inside of the cluster only", remedy)
     if isinstance(error, SSLError):
         return Check(name, False, f"the certificate of {without_userinfo(url)} is not trusted", "give --ca-bundle")
-    return Check(name, False, f"{without_userinfo(url)} does not answer ({_reason(error)})", "check the address and the network")
+    return Check(
+        name, False, f"{without_userinfo(url)} does not answer ({_reason(error)})", "check the address and the network"
+    )
 
 
 def kubeflow(endpoint: str, token: str, ca_bundle: Path | None) -> Check:
@@ -214,7 +216,9 @@ def kubeflow(endpoint: str, token: str, ca_bundle: Path | None) -> Check:
     except HTTPError as error:
         return _unreachable(name, endpoint, "KFP_ENDPOINT", error)
     if answer.status in (301, 302, 303, 307, 308, 401, 403):
-        return Check(name, False, f"{without_userinfo(endpoint)} does not take the token ({answer.status})", "get a new token")
+        return Check(
+            name, False, f"{without_userinfo(endpoint)} does not take the token ({answer.status})", "get a new token"
+        )
     told = _object(answer)
     if told is None:
         detail = f"{without_userinfo(endpoint)} does not answer as Kubeflow Pipelines does ({answer.status})"
@@ -257,7 +261,9 @@ def mlflow(
     if not url:
         return Check(name, None, "no server is named, nothing will be recorded", "make the config map pud-tracking")
     if not (inside or url).startswith(("http://", "https://")):
-        return Check(name, False, f"{without_userinfo(inside or url)} is no server that pods reach", "give an http(s) URL")
+        return Check(
+            name, False, f"{without_userinfo(inside or url)} is no server that pods reach", "give an http(s) URL"
+        )
     host = urlsplit(inside or url).netloc.rpartition("@")[2]
     headers = {"Host": host}
     user, password = values.get("MLFLOW_TRACKING_USERNAME", ""), values.get("MLFLOW_TRACKING_PASSWORD", "")
@@ -269,7 +275,9 @@ def mlflow(
     except HTTPError as error:
         return _unreachable(name, url, "MLFLOW_TRACKING_URI", error)
     if health.status != 200:
-        return Check(name, False, f"{without_userinfo(url)} is not healthy ({health.status})", "look at the server's log")
+        return Check(
+            name, False, f"{without_userinfo(url)} is not healthy ({health.status})", "look at the server's log"
+        )
     if answer.status == 403 and b"Invalid Host header" in answer.data:
         remedy = f"start it with --allowed-hosts {host.partition(':')[0]},{host.partition(':')[0]}:*"
         return Check(name, False, f"{without_userinfo(url)} refuses requests for host {host}", remedy)
@@ -280,7 +288,9 @@ def mlflow(
     if answer.status != 200 or (b"experiments" not in answer.data and answer.data.strip() != b"{}"):
         detail = f"{without_userinfo(url)} does not answer as MLflow does ({answer.status})"
         return Check(name, False, detail, "check the address and this user's permissions")
-    found = Check(name, True, f"{without_userinfo(url)}, for host {host}" + (f", as {user}" if user else ", without a name"))
+    found = Check(
+        name, True, f"{without_userinfo(url)}, for host {host}" + (f", as {user}" if user else ", without a name")
+    )
     experiment = tracking.get("experiment") or EXPERIMENT
     return [found, *_tried("MLflow artifacts", mlflow_artifacts, url, headers, ca_bundle, experiment)]
 
@@ -297,7 +307,9 @@ def mlflow_artifacts(url: str, headers: Mapping[str, str], ca_bundle: Path | Non
     location = json.loads(found.data)["experiment"]["artifact_location"] if found.status == 200 else ""
     if not location.startswith("mlflow-artifacts:"):
         remedy = "start the server with --serve-artifacts and name a new experiment in the tracking parameter"
-        return Check(name, None, f"not through the server: experiment {experiment} has {without_userinfo(location)}", remedy)
+        return Check(
+            name, None, f"not through the server: experiment {experiment} has {without_userinfo(location)}", remedy
+        )
     place = f"{urlsplit(location).path}/{TEMPORARY_PREFIX}pud-doctor-{uuid.uuid4().hex}"
     answers, server = {}, "look at the server's log: its key, its bucket, --serve-artifacts"
     for doing, method, body in (("write", "PUT", content), ("read", "GET", None), ("remove", "DELETE", None)):
@@ -336,7 +348,9 @@ def _kubernetes() -> tuple[Any, Check]:
         remedy = "sign in again: the kubeconfig's credentials may have run out"
         return None, Check(name, False, f"{without_userinfo(host)} refuses ({_reason(error)})", remedy)
     except HTTPError as error:
-        return None, Check(name, False, f"{without_userinfo(host)} does not answer ({_reason(error)})", "check the kubeconfig")
+        return None, Check(
+            name, False, f"{without_userinfo(host)} does not answer ({_reason(error)})", "check the kubeconfig"
+        )
     except Exception as error:  # a kubeconfig may run any program to sign in
         return None, Check(name, False, f"cannot be asked ({_reason(error)})", "try kubectl version")
     return api, Check(name, True, f"{without_userinfo(host)}, version {version}")
