@@ -1,4 +1,4 @@
-"""Servers that tests start and stop: a real S3 object store with identities, and HTTP for what cannot run here."""
+"""Servers that tests start and stop: an S3 object store with identities, MLflow, and HTTP for what cannot run here."""
 
 import datetime
 import ipaddress
