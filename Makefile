@@ -11,8 +11,9 @@ CLI = $$($(DOCKER) buildx version >/dev/null 2>&1 || [ ! -x /usr/bin/docker ] &&
 VARIANT ?= cpu
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 IMAGE ?= pud:$(COMMIT)$(if $(filter cuda,$(VARIANT)),-cuda)
-# where the cpu variant's torch is, unless pip finds wheels of its own; PyPI's is the one with CUDA
-TORCH_INDEX ?= $(if $(PIP_FIND_LINKS),,https://download.pytorch.org/whl/cpu)
+# where the cpu variant's torch is, unless pip is told of wheels nearby; PyPI's is the one with CUDA
+WHEELS = $(PIP_FIND_LINKS)$(shell $(BIN)/pip config get global.find-links 2>/dev/null)
+TORCH_INDEX ?= $(if $(WHEELS),,https://download.pytorch.org/whl/cpu)
 # and for the cuda variant PyPI's alone: no wheel of this machine
 PIP_SOURCE = $(if $(filter cuda,$(VARIANT)),PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev/null,$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)))
 .DEFAULT_GOAL := help
