@@ -14,6 +14,7 @@ import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -199,6 +200,8 @@ def materialise(uri: str, digest: str, cache: Path) -> Path:
         raise InputError(f"data digest {digest!r} is no digest: for dvc: data give the md5 in data.dvc, with its .dir")
     folder = cache / digest
     if folder.is_dir():
+        with suppress(OSError):
+            os.utime(folder)  # pud gc goes by age
         return folder
     try:
         _fetch(reader_of(uri), digest, folder)

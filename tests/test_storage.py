@@ -18,6 +18,7 @@ import pytest
 from servers import ADMIN, READER, ObjectStore, environment_of, self_signed
 
 import pud.storage
+from pud.cleanup import find_data
 from pud.data import folder_digest
 from pud.errors import InputError
 from pud.files import partial_folder
@@ -86,7 +87,9 @@ def test_a_reader_gets_what_dvc_pushed_and_keeps_it(
     folder = materialise(URI, digest, tmp_path)
     assert folder_digest(folder) == digest == folder_digest(project / "data")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    os.utime(folder, (0, 0))
     assert materialise(URI, digest, tmp_path) == folder
+    assert find_data(tmp_path, 30) == []
 
 
 def test_dvc_pulls_back_what_it_pushed(pushed: tuple[Path, str], store: ObjectStore) -> None:
