@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pud.errors import InputError
-from pud.files import read_json, sha256, write_json
+from pud.files import read_json, sha256, within, write_json
 from pud.models import ResNet, make_model
 
 FORMAT = "pud-model/1"
@@ -47,9 +47,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
         InputError: the file is missing, too large, corrupt, of another architecture, or its numbers are not finite.
     """
     try:
-        if (size := path.stat().st_size) > MAXIMUM_BYTES:
-            raise InputError(f"{path} holds {size:,} bytes, more than any model here: do not use it")
-        tensors = load_file(path)
+        tensors = load_file(within(path, MAXIMUM_BYTES))
         unusable = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if not unusable:
             model.load_state_dict(tensors)

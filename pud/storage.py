@@ -42,6 +42,11 @@ DIGEST = re.compile(r"[0-9a-f]{32}\.dir")
 Reader = Callable[[str, Path, int], None]  # (key below the store's root, file to write, the most bytes it may get)
 
 
+def authorities(given: str | None) -> str:
+    """Return the PEM file of the authorities to trust: the given one, else a site's own; empty: the public ones."""
+    return given or (str(MOUNTED_CA) if MOUNTED_CA.is_file() else "")
+
+
 @dataclass(frozen=True)
 class S3:
     """Where an S3 service is and who asks. Credentials stay out of every text that this prints."""
@@ -65,8 +70,7 @@ class S3:
         if missing := [name for name in needed if not environment.get(name)]:
             raise InputError(f"the object store is not configured: set {', '.join(missing)} (see manifests/README.md)")
         endpoint, access_key, secret_key = (environment[name] for name in needed)
-        mounted = str(MOUNTED_CA) if MOUNTED_CA.is_file() else ""
-        region, ca_bundle = environment.get("AWS_REGION") or "", environment.get("AWS_CA_BUNDLE") or mounted
+        region, ca_bundle = environment.get("AWS_REGION") or "", authorities(environment.get("AWS_CA_BUNDLE"))
         return cls(endpoint, access_key, secret_key, region, ca_bundle)
 
     def __repr__(self) -> str:

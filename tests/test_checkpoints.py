@@ -179,5 +179,5 @@ def test_the_card_says_all_that_building_needs() -> None:
 def test_weights_that_would_fill_the_memory_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved(tmp_path / "model")
     monkeypatch.setattr("pud.checkpoints.MAXIMUM_BYTES", 1000)
-    with pytest.raises(InputError, match="more than any model here"):
+    with pytest.raises(InputError, match="more than any file of its kind here"):
         load_model(folder, CPU)

@@ -19,6 +19,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from pipelines.placement import CA_FOLDER, CA_MAP
 from pud.cluster import doctor, requirements
 from pud.cluster.bootstrap import ACCOUNT, ADMINISTRATOR
 from pud.storage import BUCKETS
@@ -60,6 +61,10 @@ def pod_of(one: Object) -> Object:
     return one["spec"]["template"]["spec"]  # type: ignore[no-any-return]
 
 
+def mounts_of(workload: Object) -> list[Object]:
+    return [mount for container in pod_of(workload)["containers"] for mount in container["volumeMounts"]]
+
+
 def labels_of(workload: Object) -> dict[str, str]:
     return workload["spec"]["template"]["metadata"]["labels"]  # type: ignore[no-any-return]
 
@@ -93,6 +98,10 @@ def broken_references(objects: list[Object]) -> list[str]:
             mounted[volume["name"]] = volume.get("secret", {}).get("secretName", "")
             if mounted[volume["name"]]:
                 need("Secret", mounted[volume["name"]])
+            if "configMap" in volume:  # the one that a site may make: a private authority's certificates
+                trusted = [mount["mountPath"] for mount in mounts_of(one) if mount["name"] == volume["name"]]
+                if (volume["configMap"]["name"], trusted) != (CA_MAP, [CA_FOLDER]):
+                    broken.append(f"{one['metadata']['name']}: not {CA_MAP} at {CA_FOLDER}")
         for container in pod_of(one)["containers"]:
             broken += broken_in(container, mounted, contents, need)
     addresses = set(re.findall(r"\b(\w[\w-]*):(\d{4})\b(?!\])", json.dumps(list(contents.values()))))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pud.errors import InputError
+from pud.storage import authorities
 
 ADMINISTRATOR = ("MLFLOW_ADMIN_USERNAME", "MLFLOW_ADMIN_PASSWORD")
 ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -27,9 +28,8 @@ def make_account(environment: Mapping[str, str]) -> str:
     if missing := [name for name in names if not environment.get(name)]:
         raise InputError(f"the MLflow account cannot be made: set {', '.join(missing)} (see manifests/README.md)")
     uri, admin, admin_password, user, password = (environment[name] for name in names)
-    pool = urllib3.PoolManager(
-        timeout=REQUEST_SECONDS, retries=False, ca_certs=environment.get("REQUESTS_CA_BUNDLE") or None
-    )
+    trusted = authorities(environment.get("REQUESTS_CA_BUNDLE"))
+    pool = urllib3.PoolManager(timeout=REQUEST_SECONDS, retries=False, ca_certs=trusted or None)
 
     def made(what: str, path: str, content: Mapping[str, Any], signed: str, variables: tuple[str, str]) -> str:
         headers = {**urllib3.make_headers(basic_auth=signed), "Content-Type": "application/json"}
