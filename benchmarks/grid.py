@@ -30,6 +30,7 @@ from pud.device import prepare_process, random_stream, resolve_device
 from pud.drift import adversarial_drift
 from pud.files import finished_folder, read_json, write_json
 from pud.ground_truth import GroundTruth
+from pud.local_run import git_commit
 from pud.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy, verdict_metrics
 from pud.models import ResNet, logits
 from pud.poisoning import PoisonConfig
@@ -469,7 +470,7 @@ def record(cell: Cell, entry: str, content: dict[str, Any]) -> None:
     """Measure an entry into the cell's content; its detectors and AutoAttack records have places of their own."""
     if entry.startswith("autoattack ") and not is_done(entry.removeprefix("autoattack "), content):
         record(cell, entry.removeprefix("autoattack "), content)
-    value = measure(cell, entry)
+    value = measure(cell, entry) | {"commit": git_commit(Path.cwd())}
     if entry.startswith("detector "):
         content["detectors"][entry.removeprefix("detector ")] = value
     elif entry.startswith("autoattack "):

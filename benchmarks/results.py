@@ -6,6 +6,7 @@ python -m benchmarks.results
 import argparse
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,6 +140,7 @@ class Grid:
     """All cells as two frames. cells: a row a cell, what it is; rows: a row for each entry, round and detection."""
 
     def __init__(self, cells: list[dict[str, Any]]) -> None:
+        self.commits = commits(cells)
         columns = [*LEAD, "seed", "state", "data", "top"]
         self.cells = pd.DataFrame([self._identity(cell) for cell in cells], columns=columns)
         rows = [{"cell": number, **row} for number, cell in enumerate(cells) for row in self._rows(cell)]
@@ -282,6 +284,13 @@ def counts(grid: Grid, cells: pd.Index) -> str:
     return f"Number of images: {'; '.join(texts) or MISSING}."
 
 
+def commits(cells: list[dict[str, Any]]) -> str:
+    """Say which code measured the default preset: how many cells at each commit."""
+    entries = [(cell.get("entries") or {}).get(DEFAULT) for cell in cells]
+    counted = Counter(entry.get("commit", "")[:12] or "not recorded" for entry in entries if entry)
+    return ", ".join(f"{commit} ({count})" for commit, count in sorted(counted.items()))
+
+
 def seconds(grid: Grid) -> str:
     """Return a row for each cell: the seconds of each reference and preset, of all ablations and rivals, the sum."""
     rows, columns = grid.rows[grid.rows["what"] == "entry"], [*REFERENCES, *PRESETS, "ablations", "rivals"]
@@ -371,6 +380,7 @@ def page(grid: Grid, folder: Path) -> str:
         f"{len(cells)} cells, each an infected model: {states}." if len(cells) else "No results yet: there is no cell.",
         WORDS,
         f"Attack failed: {failed}." if failed else "",
+        f"Commits at which {DEFAULT} was measured, and on how many cells: {grid.commits}." if grid.commits else "",
         "## Asked for and measured",
         "Over all rates and seeds; of two entries, over the cells that hold both. Without a floor, ASR may be 2 %.",
         asked(grid),

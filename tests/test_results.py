@@ -356,3 +356,10 @@ def test_a_cell_without_its_infected_model_is_not_judged(tmp_path: Path) -> None
     page = written(tmp_path, cell(0), cell(1, entries={"infected": DELETED, "robust": entry(0.1, 0.9, 0.1, 0.1)}))
     assert rows(page, "Attacks at the highest rate")[0][4] == "1, 1 not measured"
     assert verdict(page, "ASR, robust", "other attacks") == "pass"
+
+
+def test_the_page_says_at_which_commits_the_default_was_measured(tmp_path: Path) -> None:
+    robust = cell()["entries"]["robust"]
+    cells = [cell(seed, entries={"robust": {**robust, "commit": f"{'ab'[seed // 2]}" * 40}}) for seed in range(3)]
+    page = written(tmp_path, *cells, cell(3))
+    assert f"{'a' * 12} (2), {'b' * 12} (1), not recorded (1)." in page
