@@ -144,6 +144,7 @@ def test_the_scan_finds_what_it_looks_for() -> None:
         "root/.aws/credentials": b"aws_access_key_id = AKIA" + b"ABCDEFGH12345678",
         f"{library}/other/example": b"AKIAIOSFODNN7EXAMPLE",
         f"{library}/other/test": b"KEY = " + key,
+        "usr/lib/x86_64-linux-gnu/libgnutls.so.30.34.3": b"\x7fELF" + key,
         "home/pud/renamed": (ROOT / "tests/data/fashion-mnist-sample.npz").read_bytes(),
         "opt/pud/app/innocent.py": b"f'https://{user}:{password}@host' and http://host:80/a@b",
     }
