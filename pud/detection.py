@@ -261,8 +261,9 @@ def is_sure(evidence: Evidence, members: np.ndarray, accused: np.ndarray, config
 def truly_shown(infected: Evidence, current: Evidence, mislabelled: np.ndarray, config: DetectConfig) -> np.ndarray:
     """Return (n,): what images (bool, (n,)) show by the votes beyond doubt, else -1.
 
-    The current model must say the same, unless it is the infected one, which believes the labels.
+    The current model must say the same: a class that no witness knew without the given label is taken for a neighbour,
+    and what a model is taught of that in one round it repeats in the next. The infected model believes the labels.
     """
     vote = infected.votes.argmax(1)
-    agreed = (current is infected) | (current.logits.argmax(1) == vote)
+    agreed = current.logits.argmax(1) == vote
     return np.where(mislabelled & agreed & (infected.votes.max(1) >= config.certainty), vote, -1)

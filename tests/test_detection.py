@@ -266,12 +266,19 @@ def test_a_filled_class_is_named_for_sure_whatever_its_separation() -> None:
     assert (np.argsort(later.suspicion[target]) == np.argsort(learned[target].astype(np.float32))).all()
 
 
-def test_an_accused_image_is_said_to_show_what_the_votes_say_beyond_doubt() -> None:
-    evidence = filled(150, 0, fragile=False)
-    detection = detect(evidence, evidence, CONFIG)
+def test_an_accused_image_is_said_to_show_what_votes_beyond_doubt_and_the_current_model_say() -> None:
+    infected = filled(150, 0, fragile=False)
+    purified = dataclasses.replace(infected, logits=5 * np.eye(CLASSES, dtype=np.float32)[infected.votes.argmax(1)])
+    detection = detect(infected, purified, CONFIG)
     accused = detection.verdict == POISONED
-    assert (detection.shown[accused & is_poisoned(evidence.labels, 150)] == 3).all()
+    assert (detection.shown[accused & is_poisoned(infected.labels, 150)] == 3).all()
     assert (detection.shown[~accused] == -1).all()
+
+
+def test_nothing_is_relabelled_while_there_is_only_the_infected_model_which_believes_the_labels() -> None:
+    infected = filled(150, 0, fragile=False)
+    believing = dataclasses.replace(infected, logits=5 * np.eye(CLASSES, dtype=np.float32)[infected.labels])
+    assert (detect(believing, believing, CONFIG).shown == -1).all()
 
 
 def test_a_purified_model_that_disagrees_with_the_votes_keeps_an_image_from_being_relabelled() -> None:
