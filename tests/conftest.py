@@ -1,9 +1,11 @@
-"""What every test may use: a small real sample of Fashion-MNIST (tests/data) and the process settings of a run."""
+"""What every test may use: a small real sample of Fashion-MNIST (tests/data), an MLflow server, process settings."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import TrackingServer
 
 from pud.data import Split, open_split, write_split
 from pud.device import prepare_process
@@ -42,3 +44,14 @@ def train_split(sample_folder: Path) -> Split:
 @pytest.fixture(scope="session")
 def test_split(sample_folder: Path) -> Split:
     return open_split(sample_folder / "test")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    """A real MLflow server, one for each file of tests."""
+    server = TrackingServer(tmp_path_factory.mktemp("mlflow"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()

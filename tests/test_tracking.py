@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,16 +41,6 @@ REPORT: dict[str, Any] = {
     "git_commit": "",
     "dataset": {"name": "sample", "digest": "0" * 32, "uri": "file:data"},
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
-    server = TrackingServer(tmp_path_factory.mktemp("mlflow"))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
 
 
 def record(tracking: Tracking, stages: list[tuple[str, int]] = STAGES) -> None:
