@@ -25,7 +25,7 @@ SECRET_KEYS = {
 }
 
 STORAGE_MAP, STORAGE_SECRET = "pud-storage", "pud-storage-credentials"
-STORAGE_MAP_KEYS = {"AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL_S3"}
+STORAGE_MAP_KEYS = {name: name for name in ("AWS_ENDPOINT_URL_S3", "AWS_REGION")}
 STORAGE_SECRET_KEYS = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
 CA_MAP, CA_FOLDER = "pud-ca", "/etc/pud/ca"  # with ca.crt, the authorities of a site's own; pud.storage.MOUNTED_CA
 DATA_CACHE, DATA_CACHE_SIZE = "/var/cache/pud", "64Gi"  # pud.storage.MOUNTED_CACHE

@@ -47,6 +47,7 @@ ACCOUNT = {"MLFLOW_TRACKING_USERNAME": "pud", "MLFLOW_TRACKING_PASSWORD": PASSWO
 API, HEALTH = "/api/2.0", "/apis/v2beta1/healthz"
 OLDER_HEALTH = HEALTH.replace("v2beta1", "v1beta1")
 SEARCH, BY_NAME = f"{API}/mlflow/experiments/search", f"{API}/mlflow/experiments/get-by-name"
+REGION = "us-east-1"
 NAMESPACE, CLAIM = "namespaces/team", "persistentvolumeclaims/cache"
 TRACKING, CREDENTIALS = "configmaps/pud-tracking", "secrets/pud-tracking-credentials"
 STORAGE, STORAGE_KEYS = "configmaps/pud-storage", "secrets/pud-storage-credentials"
@@ -76,7 +77,7 @@ def keys(access: str, secret: str) -> dict[str, str]:
 
 def storage(pipelines: str) -> Change:
     """Config map pud-storage with another bucket for pipelines, at STORE."""
-    return {"data": {"AWS_ENDPOINT_URL_S3": "http://STORE", "PUD_PIPELINE_BUCKET": pipelines}}
+    return {"data": {"AWS_ENDPOINT_URL_S3": "http://STORE", "AWS_REGION": REGION, "PUD_PIPELINE_BUCKET": pipelines}}
 
 
 def launcher(root: str = "s3://pud-pipelines/runs", **changes: Any) -> Change:
@@ -142,7 +143,7 @@ class World:
             "nodes/gpu-1": node("gpu-1", taint="nvidia.com/gpu:NoSchedule", gpus=4),
             TRACKING: {"data": {"MLFLOW_TRACKING_URI": f"http://{MLFLOW}"}},
             CREDENTIALS: secret(**ACCOUNT),
-            STORAGE: {"data": {"AWS_ENDPOINT_URL_S3": self.store}},
+            STORAGE: {"data": {"AWS_ENDPOINT_URL_S3": self.store, "AWS_REGION": REGION}},
             STORAGE_KEYS: secret(**PODS),
             LAUNCHER: launcher(),
             LAUNCHER_KEYS: secret(**LAUNCHERS),

@@ -176,11 +176,12 @@ def broken_buckets(contents: dict[Any, Object], need: Any) -> list[str]:
     broken = [f"bucket {one}" for one in {a.partition(":")[2] for a in actions if ":" in a} ^ {*named.values()}]
     if told := contents.get(("ConfigMap", "kfp-launcher")):
         launcher = requirements.Launcher.of(told)
-        if (urlsplit(launcher.root).netloc, launcher.endpoint) != (
+        if (urlsplit(launcher.root).netloc, launcher.endpoint, launcher.region) != (
             named["PUD_PIPELINE_BUCKET"],
             storage.get("AWS_ENDPOINT_URL_S3"),
+            storage.get("AWS_REGION"),
         ):
-            broken.append(f"kfp-launcher: {launcher.root} at {launcher.endpoint}")
+            broken.append(f"kfp-launcher: {launcher.root} at {launcher.endpoint} in {launcher.region}")
         if launcher.keys:
             need("Secret", launcher.keys.name, *launcher.keys.keys)
     return broken
