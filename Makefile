@@ -41,9 +41,12 @@ test: $(READY) ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not containers"
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "not cluster and not containers"
 
-test-all: postgresql test image-test ## everything that test does, then the container image and the pipeline inside it
+test-all: test cluster-test image-test ## all three
+
+cluster-test: $(READY) postgresql ## the manifests, and the servers that they describe, started here
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m cluster
 
 postgresql: # for the tests of the servers; where there is none they say so
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
@@ -90,4 +93,4 @@ image-test: $(READY) ## build the CPU image on this machine's own Docker daemon 
 	$(MAKE) image VARIANT=cpu
 	IMAGE="$(IMAGE)" DOCKER="$(DOCKER)" $(BIN)/pytest -m containers tests/test_image.py
 
-.PHONY: help setup postgresql lock image image-test test-all demo test figures bench mlflow compile
+.PHONY: help setup postgresql lock image image-test cluster-test test-all demo test figures bench mlflow compile

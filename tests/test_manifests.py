@@ -24,6 +24,8 @@ from pud.cluster import doctor, requirements
 from pud.cluster.bootstrap import ACCOUNT, ADMINISTRATOR
 from pud.storage import BUCKETS
 
+pytestmark = pytest.mark.cluster
+
 ROOT = Path(__file__).parent.parent
 MANIFESTS, PIPELINE = ROOT / "manifests", ROOT / "pipelines" / "pud.yaml"
 OVERLAYS = {"local": "pud", "gpu": "pud", "single-user": "kubeflow"}  # and their namespaces

@@ -27,6 +27,8 @@ from pud.cluster.doctor import Check, mlflow, mlflow_artifacts
 from pud.errors import InputError
 from pud.storage import S3, bootstrap, bucket_names
 
+pytestmark = pytest.mark.cluster
+
 MANIFESTS = Path(__file__).parent.parent / "manifests"
 KEY, SECRET = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 START_SECONDS = 120

@@ -36,6 +36,8 @@ from pud.storage import (
     md5_of,
 )
 
+pytestmark = pytest.mark.cluster
+
 URI = "dvc:s3://pud-data/store"
 EMPTY = "d751713988987e9331980363e24189ce.dir"  # the digest of a data set without files
 
