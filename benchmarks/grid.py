@@ -426,7 +426,6 @@ FILTER = "filter, then adversarial training"
 ABLATIONS: dict[str, PurifyConfig] = {
     "without relabelling": dataclasses.replace(PRESETS[DEFAULT], relabel=False),
     "without unlearning": dataclasses.replace(PRESETS[DEFAULT], unlearn_weight=0.0),
-    "without refilling": dataclasses.replace(PRESETS[DEFAULT], refill=False),
     "without trigger estimate": dataclasses.replace(PRESETS[DEFAULT], stamp_rate=0.0),
     "without teacher": dataclasses.replace(PRESETS[DEFAULT], consistency_weight=0.0),
     "without adversarial examples": dataclasses.replace(PRESETS[DEFAULT], adversarial_fraction=(0.0,)),

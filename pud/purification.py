@@ -31,8 +31,7 @@ class PurifyConfig:
     epsilon. adversarial_fraction: share of a batch that PGD attacks. relabel: give accused images the label of what
     they show, where that is beyond doubt. stamp_rate: share of a batch that carries the estimated trigger under its
     right label. unlearn_fraction, unlearn_weight: accused images added to a batch, as a share of it, and the weight of
-    their loss. refill: show images of a class that accusations left short twice. consistency_weight, ema_decay: of the
-    mean teacher.
+    their loss. consistency_weight, ema_decay: of the mean teacher.
     """
 
     keep: tuple[float, ...] = (0.2, 0.95)
@@ -48,9 +47,8 @@ class PurifyConfig:
     adversarial_fraction: tuple[float, ...] = (0.6, 1.0)
     relabel: bool = True
     stamp_rate: float = 0.15
-    unlearn_fraction: float = 0.03125
-    unlearn_weight: float = 0.2
-    refill: bool = True
+    unlearn_fraction: float = 0.125
+    unlearn_weight: float = 0.1
     consistency_weight: float = 0.05
     ema_decay: float = 0.99
 
@@ -80,9 +78,7 @@ PRESETS: dict[str, PurifyConfig] = {
         adversarial_fraction=(1.0,),
         relabel=False,
         stamp_rate=0.0,
-        unlearn_fraction=0.125,
         unlearn_weight=0.003,
-        refill=False,
     ),
     # model repair: adversarial fine-tuning on a clean data set, once
     "aft": PurifyConfig(
@@ -170,22 +166,6 @@ def least_suspicious(labels: np.ndarray, suspicion: np.ndarray, eligible: np.nda
     return mask
 
 
-def refilled(clean: np.ndarray, rejected: np.ndarray, labels: np.ndarray, generator: torch.Generator) -> np.ndarray:
-    """Return the indices ``clean``, some of them twice where a class among the labels of the rejected is left short.
-
-    Such a class gets as many as the median class has, at most as many as it had with all its images. An attack with
-    clean labels costs its target class half of its images, and a robust model sees a class less the fewer it has.
-    """
-    kept, had = np.bincount(labels[clean], minlength=labels.max() + 1), np.bincount(labels)
-    usual = int(np.median(kept[kept > 0])) if len(clean) else 0
-    again = [clean]
-    for label in np.unique(labels[rejected]):
-        members = clean[labels[clean] == label]
-        short = max(0, min(usual, had[label]) - len(members))
-        again.append(members[torch.randperm(len(members), generator=generator)[:short].numpy()])
-    return np.concatenate(again)
-
-
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, decay: float) -> None:
     """Move the teacher's parameters and buffers to the student's (Tarvainen and Valpola 2017, arXiv 1703.01780)."""
@@ -221,8 +201,6 @@ def purify(
     epochs, learning_rate = of_round(config.epochs, done), of_round(config.learning_rate, done)
     clean, rejected = np.flatnonzero(state.clean), np.flatnonzero(state.poisoned & ~state.clean)
     accused, trusted = np.flatnonzero(state.poisoned), np.flatnonzero(state.clean & ~state.poisoned)
-    if config.refill:
-        clean = refilled(clean, rejected, labels, generator)
     given = torch.from_numpy(labels)
     attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)
     trigger = None

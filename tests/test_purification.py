@@ -23,7 +23,6 @@ from pud.purification import (
     of_round,
     purify,
     purify_config,
-    refilled,
     update_teacher,
 )
 
@@ -32,29 +31,6 @@ CPU = torch.device("cpu")
 
 def some_images(n: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(n, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.mark.parametrize(
-    ("kept", "rejected", "shown"),
-    [
-        ((10, 10, 4), (0, 0, 5), (10, 10, 8)),  # no image more than twice
-        ((10, 10, 6), (0, 0, 3), (10, 10, 9)),  # no class more than it had
-        ((10, 10, 6), (0, 0, 9), (10, 10, 10)),  # nor more than the median class
-        ((10, 10, 4), (2, 0, 0), (10, 10, 4)),  # a class that is small by itself stays as it is
-        ((10, 2, 0), (0, 0, 9), (10, 2, 0)),
-        ((0, 0, 0), (3, 0, 0), (0, 0, 0)),
-    ],
-)
-def test_a_class_that_accusations_left_short_is_shown_more_often(
-    kept: tuple[int, ...], rejected: tuple[int, ...], shown: tuple[int, ...]
-) -> None:
-    labels = np.repeat([0, 1, 2, 0, 1, 2], [*kept, *rejected])
-    clean, others = np.split(np.arange(len(labels)), [sum(kept)])
-    found = refilled(clean, others, labels, torch.Generator().manual_seed(0))
-    assert tuple(np.bincount(labels[found], minlength=3)) == shown
-    assert np.isin(found, clean).all()
-    assert np.isin(clean, found).all()
-    assert np.bincount(found, minlength=1).max() <= 2
 
 
 @pytest.mark.parametrize(
