@@ -35,7 +35,13 @@ WORKLOADS = {"Deployment", "StatefulSet", "Job"}
 KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 VARIABLES = {  # what a container's program looks for, wherever it comes from
     "bootstrap": {"AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_URI", *KEYS, *BUCKETS, *ADMINISTRATOR, *ACCOUNT},
-    "mlflow": {"MLFLOW_BACKEND_STORE_URI", "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_S3_ENDPOINT_URL", *KEYS},
+    "mlflow": {
+        "MLFLOW_BACKEND_STORE_URI",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY",
+        "MLFLOW_S3_ENDPOINT_URL",
+        "AWS_REGION",
+        *KEYS,
+    },
 }
 Object = dict[str, Any]
 
@@ -268,12 +274,12 @@ MISTAKES = re.compile(
 )
 HARMLESS = re.compile(  # not a reference, or to what is outside of these objects
     r"NetworkPolicy/.*/port=(53|443|6443)$|/mountPath=/(tmp|home/pud|var/run/postgresql)$"
-    r"|/env/\d+/name=(AWS_REGION|PGDATA|POSTGRES_\w+|MLFLOW_(AUTH_CONFIG_PATH|DISABLE_TELEMETRY))$|/args/\d+=(?!.*[/$]|.*port=\d)"
+    r"|/env/\d+/name=(PGDATA|POSTGRES_\w+|MLFLOW_(AUTH_CONFIG_PATH|DISABLE_TELEMETRY))$|/args/\d+=(?!.*[/$]|.*port=\d)"
     r"|-s3.port.\w+=0|^Service/.*/ports/\d+/name="
 )
 
 
-LAUNCHER_WORDS = ("pud-pipelines", "object-store:9000", "pud-pipeline-credentials", *sorted(KEYS))
+LAUNCHER_WORDS = ("pud-pipelines", "object-store:9000", "us-east-1", "pud-pipeline-credentials", *sorted(KEYS))
 
 
 def mistakes(value: Any, path: str) -> Iterator[tuple[str, list[Any], Any]]:
