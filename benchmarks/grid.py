@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import fnmatch
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,6 +69,7 @@ ATTACKS = [
 SEEDS = (0, 1, 2)
 ABLATED = [("badnets", ONE), ("wanet", ONE)]
 AUTOATTACKED = [("badnets", ONE), ("blend", ONE), ("wanet", ONE)]
+COST, COSTED = "cost", [("badnets", ONE), ("blend", ALL), ("sig", ONE)]
 CLEAN_SHARE = 0.05  # of the training size, what rivals ask for
 PGD_IMAGES, AUTOATTACK_IMAGES, DRIFT_IMAGES = 1_000, 256, 500
 CEILING = dataclasses.replace(
@@ -129,6 +131,8 @@ def grid() -> Iterator[tuple[Cell, str]]:
     for attack in AUTOATTACKED:
         for entry in ("autoattack robust", "autoattack ceiling"):
             yield at_rate(*attack, 0, 0), entry
+    for attack in COSTED:
+        yield at_rate(*attack, 0, 0), COST
     for cell in [innocent(0), *cells]:
         yield cell, "erase"
     for cell in cells:
@@ -313,7 +317,6 @@ def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | Non
     folder, dataset = cell.folder / name, cell.folder / "dataset"
     model, first_probe = infected(cell), infected_probe(cell, probe)
     seconds = _seconds(first_probe)
-    training_seconds = 0.0
     last, rounds = first_probe, []
     infected_model, _ = load_model(model, device)
     before = measured(material, infected_model, pgd=False)
@@ -327,13 +330,11 @@ def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | Non
         now, _ = load_model(model, device)
         cost = round(sum(_seconds(path) for path in (detection, purified, probed)), 1)
         seconds += cost
-        training_seconds += _seconds(purified)
         rounds.append({**measured(material, now, pgd=False), "seconds": cost, "drift": drift(material, now)})
     closing = folder / "detection"
     detect_step(first_probe, last, DetectConfig(), detection=closing)
     result = measured(material, now)
-    result |= {"seconds": round(seconds, 1), "training_seconds": round(training_seconds, 1)}
-    result |= {"rounds": rounds, "detection": detection_record(material, closing)}
+    result |= {"seconds": round(seconds, 1), "rounds": rounds, "detection": detection_record(material, closing)}
     if cell.rate:
         result["relearning"] = relearning(material, now)
     x, y = first(material, EvaluateConfig.masking_images)
@@ -362,7 +363,7 @@ def of_model(cell: Cell, folder: Path) -> dict[str, Any]:
     """Measure a model that no round made."""
     model, _ = load_model(folder, resolve_device())
     material = open_cell(cell)
-    result = measured(material, model) | {"seconds": _seconds(folder), "training_seconds": _seconds(folder)}
+    result = measured(material, model) | {"seconds": _seconds(folder)}
     if cell.rate and folder != infected(cell):
         result["relearning"] = relearning(material, model)
     return result
@@ -381,6 +382,27 @@ def autoattacked(cell: Cell, entry: str) -> dict[str, Any]:
         found = autoattack_accuracy(model, x, y, EvaluateConfig(), seed=cell.seed)
         write_json(done, {"format": FORMAT, "record": found})
     return dict(read_json(done, FORMAT)["record"])
+
+
+def cost(cell: Cell) -> dict[str, Any]:
+    """Return the training seconds of the default preset's rounds and of the ceiling, one after the other in one run.
+
+    The ceiling is trained before and after, since the speed of a machine drifts.
+    """
+    preset, source, model = PRESETS[DEFAULT], innocent(cell.seed), infected(cell)
+    every, rounds = np.ones(len(open_cell(source).train.labels), bool), range(1, len(preset.keep) + 1)
+    if not (cell.folder / DEFAULT / f"model-{rounds[-1]}").exists():
+        defend(cell, preset, DEFAULT)
+    with tempfile.TemporaryDirectory(dir=WORK) as name:
+        folder = Path(name)
+        before = _seconds(adversarially_trained(folder / "before", source, every))
+        for index in rounds:
+            detection, purified = cell.folder / DEFAULT / f"detection-{index}", folder / f"model-{index}"
+            purify_step(model, cell.folder / "dataset", detection, preset, seed=cell.seed, purified=purified)
+            model = purified
+        ours = sum(_seconds(folder / f"model-{index}") for index in rounds)
+        after = _seconds(adversarially_trained(folder / "after", source, every))
+    return {DEFAULT: round(ours, 1), "ceiling": round((before + after) / 2, 1), "ceilings": [before, after]}
 
 
 def rival(cell: Cell, entry: str) -> dict[str, Any]:
@@ -454,6 +476,8 @@ def measure(cell: Cell, entry: str) -> dict[str, Any]:
         return simple[entry]()
     if entry == "aft":
         return repair(cell)
+    if entry == COST:
+        return cost(cell)
     if entry in PRESETS:
         return defend(cell, PRESETS[entry], entry)
     if entry in ABLATIONS:
@@ -467,7 +491,7 @@ def measure(cell: Cell, entry: str) -> dict[str, Any]:
 
 
 def record(cell: Cell, entry: str, content: dict[str, Any]) -> None:
-    """Measure an entry into the cell's content; its detectors and AutoAttack records have places of their own."""
+    """Measure an entry into the cell's content; detectors, AutoAttack records and the cost have places of their own."""
     if entry.startswith("autoattack ") and not is_done(entry.removeprefix("autoattack "), content):
         record(cell, entry.removeprefix("autoattack "), content)
     value = measure(cell, entry) | {"commit": git_commit(Path.cwd())}
@@ -475,6 +499,8 @@ def record(cell: Cell, entry: str, content: dict[str, Any]) -> None:
         content["detectors"][entry.removeprefix("detector ")] = value
     elif entry.startswith("autoattack "):
         content["entries"][entry.removeprefix("autoattack ")]["robust_accuracy"].append(value)
+    elif entry == COST:
+        content[COST] = value
     else:
         content["entries"][entry] = value
         if entry == DEFAULT:
@@ -488,6 +514,8 @@ def is_done(entry: str, content: dict[str, Any]) -> bool:
     if entry.startswith("autoattack "):
         attacked = content["entries"].get(entry.removeprefix("autoattack "), {"robust_accuracy": []})
         return len(attacked["robust_accuracy"]) > 1
+    if entry == COST:
+        return COST in content
     return entry in content["entries"]
 
 

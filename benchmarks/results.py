@@ -63,7 +63,6 @@ NAMES = {
     "share_to_target": "to target",
     "similarity_to_triggered": "similarity",
     "seconds": "seconds",
-    "training_seconds": "training seconds",
 }
 
 # (on which cells, column, of which entry, minus which, what is judged, sign, bound; None: 2 % or the floor + 1 point)
@@ -85,7 +84,7 @@ ASKED: list[tuple[str, str, str, str, str, str, float | None]] = [
     (INNOCENT, "ACC", "erase", "infected", "every cell", ">=", -0.01),
     (INNOCENT, "FPR", DEFAULT, "", "every cell", "<=", 0.005),
     (INNOCENT, "others accused", DEFAULT, "", "every cell", "<=", 0),
-    (POISONED, "training seconds", "robust", "ceiling", "mean", "<=", 0),
+    (POISONED, "training seconds", DEFAULT, "ceiling", "mean", "<=", 0),
     (POISONED, "PGD-20", DEFAULT, FILTER, "mean", ">", 0),
     (POISONED, "AutoAttack", DEFAULT, FILTER, "mean", ">", 0),
 ]
@@ -166,11 +165,11 @@ class Grid:
 
     @staticmethod
     def _rows(cell: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        found = dict(cell.get("detectors") or {})
+        found, cost = dict(cell.get("detectors") or {}), cell.get("cost") or {}
         for name, entry in (cell.get("entries") or {}).items():
             row = {"method": name, "kind": kind_of(name)}
             if entry:
-                yield {**row, "what": "entry", "round": 0, **flat(entry)}
+                yield {**row, "what": "entry", "round": 0, **flat(entry), "training seconds": cost.get(name)}
                 own = "pud" if name == DEFAULT else f"pud, {name}"
                 found[own] = entry.get("detection")
             for number, one in enumerate((entry or {}).get("rounds") or []):

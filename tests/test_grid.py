@@ -51,15 +51,18 @@ def test_the_grid_holds_every_attack_preset_ablation_and_rival() -> None:
     assert seeds == set(grid.SEEDS)
 
 
-def test_detectors_and_autoattack_have_places_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detectors_autoattack_and_cost_have_places_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
     monkeypatch.setattr(grid, "measure", lambda cell, entry: {"robust_accuracy": [{}], "detection": {}})
     content = load(CELL)
-    for entry in ("robust", "detector strip", "autoattack robust"):
+    for entry in ("robust", "detector strip", "autoattack robust", grid.COST):
         assert not is_done(entry, content)
         grid.record(CELL, entry, content)
         assert is_done(entry, content)
     assert set(content["detectors"]) == {"pud", "strip"}
+    assert set(content["entries"]) == {"robust"}
     assert len(content["entries"]["robust"]["robust_accuracy"]) == 2
 
 

@@ -22,7 +22,6 @@ def entry(clean: float, success: float, recovery: float, pgd: float, **more: Any
         "recovery_accuracy_n": 9_000,
         "robust_accuracy": [{"attack": "PGD", "epsilon": 8 / 255, "steps": 20, "n": 1_000, "seed": 0, "value": pgd}],
         "seconds": 60.0,
-        "training_seconds": 60.0,
         **more,
     }
 
@@ -70,6 +69,7 @@ def cell(seed: int = 0, *, success: float = 0.99, entries: dict[str, Any] | None
         "clean_label": False,
         "entries": {name: one for name, one in held.items() if one is not DELETED},
         "detectors": {"SPECTRE": found([0, 3], [0], 0.7)},
+        "cost": {"robust": 60.0, "ceiling": 60.0},
         **more,
     }
 
@@ -363,3 +363,10 @@ def test_the_page_says_at_which_commits_the_default_was_measured(tmp_path: Path)
     cells = [cell(seed, entries={"robust": {**robust, "commit": f"{'ab'[seed // 2]}" * 40}}) for seed in range(3)]
     page = written(tmp_path, *cells, cell(3))
     assert f"{'a' * 12} (2), {'b' * 12} (1), not recorded (1)." in page
+
+
+def test_the_cost_compares_seconds_of_one_run_only() -> None:
+    figure = "training seconds, robust minus ceiling"
+    assert verdict(judged(cell()), figure) == "pass"
+    assert verdict(judged(cell(cost={"robust": 61.0, "ceiling": 60.0})), figure) == "**fail**"
+    assert verdict(judged(cell(cost={})), figure) == "not measured"
