@@ -116,6 +116,7 @@ def flat(entry: dict[str, Any]) -> dict[str, float]:
         if math.isclose(record["epsilon"], EPSILON, abs_tol=1e-4):
             row |= {name: record["value"], f"n {name}": record["n"]}
     row |= {f"after {amount}": value for amount, value in (entry.get("relearning") or {}).items()}
+    row |= {f"check: {name.replace('_', ' ')}": held for name, held in (entry.get("masking_checks") or {}).items()}
     if {"true_targets", "target_labels"} <= found.keys():
         true, accused = set(found["true_targets"] or []), set(found["target_labels"] or [])
         row |= {"others accused": len(accused - true), "targets missed": len(true - accused) if true else None}
@@ -125,7 +126,7 @@ def flat(entry: dict[str, Any]) -> dict[str, float]:
 def kind_of(name: str) -> str:
     """Say what an entry is."""
     known = "reference" if name in REFERENCES else "preset" if name in PRESETS else ""
-    return known or ("ablation" if name.startswith("without ") else "rival")
+    return known or ("ablation" if name.startswith("without ") or name == "PBE" else "rival")
 
 
 def order(name: str) -> tuple[Any, ...]:
@@ -290,6 +291,14 @@ def commits(cells: list[dict[str, Any]]) -> str:
     return ", ".join(f"{commit} ({count})" for commit, count in sorted(counted.items()))
 
 
+def checks(entries: pd.DataFrame) -> str:
+    """Return a row for each pre-flight check against gradient masking: of how many models of each method it holds."""
+    names = [key for key in entries if key.startswith("check: ")]
+    groups = dict(list(entries.dropna(subset=names, how="all").groupby("method", sort=False))) if names else {}
+    rows = [[name[7:], *(f"{group[name].sum():.0f} of {len(group)}" for group in groups.values())] for name in names]
+    return table(["check", *groups], rows)
+
+
 def seconds(grid: Grid) -> str:
     """Return a row for each cell: the seconds of each reference and preset, of all ablations and rivals, the sum."""
     rows, columns = grid.rows[grid.rows["what"] == "entry"], [*REFERENCES, *PRESETS, "ablations", "rivals"]
@@ -369,8 +378,8 @@ def page(grid: Grid, folder: Path) -> str:
     both = entries.dropna(subset=["ACC", "PGD-20"])
     amounts = sorted((key for key in entries if key.startswith("after ")), key=lambda key: float(key.split()[1]))
 
-    def compared(*kinds: str) -> str:
-        chosen = entries["kind"].isin(kinds)
+    def compared(*names: str) -> str:
+        chosen = entries["kind"].isin(names) | entries["method"].isin(names)
         return means(entries[chosen | (chosen.any() & (entries["method"] == DEFAULT))], ["method"], columns)
 
     parts = [
@@ -395,13 +404,17 @@ def page(grid: Grid, folder: Path) -> str:
         compared("reference", "preset"),
         picture(draw_accuracies, both, folder / "accuracies.svg", "Robust against clean accuracy (number of cells)."),
         "## Ablations",
-        compared("ablation"),
+        "PBE: what the paper extends; paper: its schedule, no oracles; aft: its model repair with clean images.",
+        compared("ablation", "paper", "aft"),
         "## Rivals",
         "Every learning rate is reported; none is picked.",
         compared("rival"),
         "## Detectors",
         "Calibration error: of the posterior, over the images that have one or are poisoned; 0 is best.",
         means(detections, ["data", "method"], [*FOUND, *SURE, "named", "seconds"]),
+        "## Masking checks",
+        "What must hold before robust accuracy is believed (arXiv 2010.09670, section 3; 1802.00420, section 3.1).",
+        checks(grid.select("entry", POISONED, INNOCENT)),
         "## Relearning",
         "ASR after brief fine-tuning on so many poisoned images.",
         means(entries.dropna(subset=amounts, how="all") if amounts else entries[:0], ["method"], amounts),

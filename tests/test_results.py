@@ -170,6 +170,19 @@ def test_a_distance_is_between_entries_of_the_same_cells(tmp_path: Path) -> None
     assert row[7] == "-3.00"  # 0.89 - 0.92: the second cell, without the ablation, has no part in it
 
 
+def test_pbe_and_the_papers_modes_are_ablations_and_no_rivals(tmp_path: Path) -> None:
+    page = written(tmp_path, cell(entries={name: entry(0.8, 0.2, 0.7, 0.5) for name in ("PBE", "paper", "aft")}))
+    names = {section: {row[0] for row in rows(page, section)} for section in ("Ablations", "Rivals")}
+    assert {"PBE", "paper", "aft"} <= names["Ablations"]
+    assert names["Rivals"] == {"robust", "fine-tuning lr=0.01", "fine-tuning lr=0.001"}
+
+
+def test_a_masking_check_says_of_how_many_models_it_holds(tmp_path: Path) -> None:
+    checked = [entry(0.88, 0.01, 0.87, 0.79, masking_checks={"the_gradient_beats_chance": held}) for held in (1, 0)]
+    page = written(tmp_path, *(cell(seed, entries={"robust": one}) for seed, one in enumerate(checked)), cell(2))
+    assert rows(page, "Masking checks") == [["the gradient beats chance", "1 of 2"]]
+
+
 def test_a_failed_attack_stays_out_of_the_means_and_is_named(tmp_path: Path) -> None:
     page = written(tmp_path, cell(0), cell(1, success=0.79, entries={"robust": entry(0.1, 0.9, 0.1, 0.1)}))
     assert "1 poisoned, 0 innocent, 1 attack failed" in page
