@@ -21,12 +21,13 @@ import numpy as np
 import torch
 
 from benchmarks.detectors import DETECTORS
-from benchmarks.results import WORKED
+from benchmarks.plan import ALL, ATTACKS, FORMAT, ONE, SEEDS, WORK, Cell, at_rate, innocent
+from benchmarks.results import FILTER, WORKED
 from benchmarks.rivals import RIVALS, Given
 from pud.attacks import find_attack
 from pud.checkpoints import load_model, save_model
 from pud.data import Split, open_split, pixels, write_split
-from pud.detection import DetectConfig
+from pud.detection import CLEAN, DetectConfig
 from pud.device import prepare_process, random_stream, resolve_device
 from pud.drift import adversarial_drift
 from pud.files import finished_folder, read_json, write_json
@@ -48,25 +49,8 @@ from pud.steps.train import train_step
 from pud.steps.truth import load_truth
 from pud.training import TrainConfig, train
 
-RESULTS, WORK, DATA = Path("results"), Path("runs/bench"), "file:data"
-FORMAT = "pud-results/1"
+RESULTS, DATA = Path("results"), "file:data"
 DEFAULT = "robust"
-CLEAN_LABEL = ("sig", "label-consistent")
-ONE, ALL = "all-to-one", "all-to-all"
-ATTACKS = [
-    ("badnets", ONE),
-    ("wanet", ONE),
-    ("adaptive-consistency", ONE),
-    ("blend", ONE),
-    ("sig", ONE),
-    ("input-aware", ONE),
-    ("blend", ALL),
-    ("adaptive-blend", ONE),
-    ("sig-changed", ONE),
-    ("label-consistent", ONE),
-    ("badnets", ALL),
-]
-SEEDS = (0, 1, 2)
 ABLATED = [("badnets", ONE), ("wanet", ONE)]
 AUTOATTACKED = [("badnets", ONE), ("blend", ONE), ("wanet", ONE)]
 COST, COSTED = "cost", [("badnets", ONE), ("blend", ALL), ("sig", ONE)]
@@ -80,40 +64,7 @@ CEILING = dataclasses.replace(
     adversarial_fraction=(1.0,),
     epsilon=(EvaluateConfig.epsilon,),
 )
-RELEARNING, RELEARNING_STEPS, RELEARNING_RATE = (5, 10, 50), 30, 0.01
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One infected model. rate: of the training set, or of the target class for a clean-label attack."""
-
-    attack: str
-    mapping: str
-    rate: float
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.attack}_{self.mapping}_{self.rate:g}_s{self.seed}"
-
-    @property
-    def folder(self) -> Path:
-        return WORK / self.name
-
-    @property
-    def clean_label(self) -> bool:
-        return self.attack in CLEAN_LABEL
-
-
-def innocent(seed: int) -> Cell:
-    """Return the cell without poison."""
-    return Cell("badnets", ONE, 0.0, seed)
-
-
-def at_rate(attack: str, mapping: str, level: int, seed: int) -> Cell:
-    """Return a cell at rate level 0 (high), 1 or 2 (low)."""
-    rates = (0.5, 0.25, 0.1) if attack in CLEAN_LABEL else (0.1, 0.05, 0.01)
-    return Cell(attack, mapping, rates[level], seed)
+RELEARNING, RELEARNING_EPOCHS, RELEARNING_RATE = (5, 10, 50), 5, 0.01
 
 
 def grid() -> Iterator[tuple[Cell, str]]:
@@ -129,7 +80,7 @@ def grid() -> Iterator[tuple[Cell, str]]:
         for cell in [*cells, innocent(0)]:
             yield cell, entry
     for attack in AUTOATTACKED:
-        for entry in ("autoattack robust", "autoattack ceiling"):
+        for entry in ("autoattack robust", "autoattack ceiling", f"autoattack {FILTER}"):
             yield at_rate(*attack, 0, 0), entry
     for attack in COSTED:
         yield at_rate(*attack, 0, 0), COST
@@ -143,7 +94,7 @@ def grid() -> Iterator[tuple[Cell, str]]:
             for rate in rates:
                 yield cell, f"{name} lr={rate:g}"
     for attack in ABLATED:
-        for name in (*ABLATIONS, "paper", "aft"):
+        for name in (*ABLATIONS, UNPURIFIED, "paper", "aft"):
             yield at_rate(*attack, 0, 0), name
     for cell in cells:
         yield cell, FILTER
@@ -177,7 +128,7 @@ def open_cell(cell: Cell) -> Material:
     """Return the cell's data, made first where they are missing."""
     folder = cell.folder
     if not (folder / "truth").exists():
-        config = PoisonConfig(cell.attack, cell.mapping, cell.rate)
+        config = PoisonConfig(cell.attack, cell.mapping, cell.rate, cell.target_label)
         poison_step(DATA, "", config, seed=cell.seed, dataset=folder / "dataset", ground_truth=folder / "truth")
     truth, _ = load_truth(folder / "truth")
     return Material(cell, open_split(folder / "dataset/train"), open_split(folder / "dataset/test"), truth)
@@ -287,10 +238,10 @@ def relearning(material: Material, model: ResNet) -> dict[str, float]:
         stream = random_stream(cell.seed, "relearning", count)
         some = poisoned[torch.randperm(len(poisoned), generator=stream)[:count].numpy()]
         images, labels = clean_extra(cell)
-        images = np.concatenate([images, np.repeat(material.train.images[some], 1, 0)])
+        images = np.concatenate([images, material.train.images[some]])
         labels = np.concatenate([labels, material.train.labels[some]])
         again = copy.deepcopy(model).requires_grad_(True)
-        config = TrainConfig(epochs=RELEARNING_STEPS // 6, learning_rate=RELEARNING_RATE)
+        config = TrainConfig(epochs=RELEARNING_EPOCHS, learning_rate=RELEARNING_RATE)
         train(again, images, labels, config, generator=stream, device=device)
         triggered = logits(again, material.truth.triggered_images, device)
         result[str(count)] = attack_success_rate(triggered, torch.from_numpy(material.truth.triggered_target_labels))
@@ -316,25 +267,23 @@ def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | Non
     material, device = open_cell(cell), resolve_device()
     folder, dataset = cell.folder / name, cell.folder / "dataset"
     model, first_probe = infected(cell), infected_probe(cell, probe)
-    seconds = _seconds(first_probe)
-    last, rounds = first_probe, []
-    infected_model, _ = load_model(model, device)
-    before = measured(material, infected_model, pgd=False)
-    rounds.append({**before, "seconds": 0.0, "drift": drift(material, infected_model)})
-    for index in range(len(preset.keep)):
-        detection, purified, probed = (folder / f"{kind}-{index + 1}" for kind in ("detection", "model", "probe"))
+    last, rounds, cost = first_probe, [], _seconds(first_probe)
+    for index in range(len(preset.keep) + 1):
+        detection = folder / f"detection-{index + 1}"
         detect_step(first_probe, last, DetectConfig(), detection=detection)
+        now, _ = load_model(model, device)
+        found = {"detection": detection_record(material, detection), "drift": drift(material, now)}
+        seconds = round(cost + _seconds(detection), 1)
+        rounds.append({**measured(material, now, pgd=False), **found, "seconds": seconds})
+        if index == len(preset.keep):
+            break
+        purified, probed = (folder / f"{kind}-{index + 1}" for kind in ("model", "probe"))
         purify_step(model, dataset, detection, preset, seed=cell.seed, purified=purified)
         probe_step(purified, dataset, ProbeConfig(), seed=cell.seed, probe_folder=probed)
-        model, last = purified, probed
-        now, _ = load_model(model, device)
-        cost = round(sum(_seconds(path) for path in (detection, purified, probed)), 1)
-        seconds += cost
-        rounds.append({**measured(material, now, pgd=False), "seconds": cost, "drift": drift(material, now)})
-    closing = folder / "detection"
-    detect_step(first_probe, last, DetectConfig(), detection=closing)
+        model, last, cost = purified, probed, _seconds(purified) + _seconds(probed)
     result = measured(material, now)
-    result |= {"seconds": round(seconds, 1), "rounds": rounds, "detection": detection_record(material, closing)}
+    seconds = round(sum(one["seconds"] for one in rounds), 1)
+    result |= {"seconds": seconds, "rounds": rounds, "detection": rounds[-1]["detection"]}
     if cell.rate:
         result["relearning"] = relearning(material, now)
     x, y = first(material, EvaluateConfig.masking_images)
@@ -371,10 +320,12 @@ def of_model(cell: Cell, folder: Path) -> dict[str, Any]:
 
 def autoattacked(cell: Cell, entry: str) -> dict[str, Any]:
     """Return the AutoAttack record of an entry's model."""
-    last = len(PRESETS["robust"].keep)
-    folder = bound(cell, entry) if entry == "ceiling" else cell.folder / entry / f"model-{last}"
-    if not folder.exists():
-        defend(cell, PRESETS[entry], entry)
+    if entry == "ceiling":
+        folder = bound(cell, entry)
+    else:
+        folder = cell.folder / (entry if entry == FILTER else f"{entry}/model-{len(PRESETS[entry].keep)}")
+        if not folder.exists():
+            measure(cell, entry)
     done = folder / "autoattack.json"  # one ceiling serves all cells of a seed
     if not done.exists():
         model, _ = load_model(folder, resolve_device())
@@ -439,12 +390,21 @@ def detected(cell: Cell, name: str) -> tuple[dict[str, Any], np.ndarray]:
 def filtered(cell: Cell) -> dict[str, Any]:
     """ART's filter (activation clustering), then adversarial training from scratch on what it leaves."""
     record, accused = detected(cell, "activation_clustering")
-    folder = adversarially_trained(cell.folder / "filtered", cell, ~accused)
-    result = of_model(cell, folder)
+    result = of_model(cell, adversarially_trained(cell.folder / FILTER, cell, ~accused))
     return result | {"seconds": result["seconds"] + record["seconds"]}
 
 
-FILTER = "filter, then adversarial training"
+def unpurified(cell: Cell) -> dict[str, Any]:
+    """Our detection on the infected model alone, then adversarial training from scratch on what it leaves."""
+    detection, probe = cell.folder / "detection", infected_probe(cell)
+    detect_step(probe, probe, DetectConfig(), detection=detection)
+    judged, _ = load_detection(detection)
+    result = of_model(cell, adversarially_trained(cell.folder / UNPURIFIED, cell, judged.verdict == CLEAN))
+    seconds = round(result["seconds"] + _seconds(probe) + _seconds(detection), 1)
+    return result | {"seconds": seconds, "detection": detection_record(open_cell(cell), detection)}
+
+
+UNPURIFIED = "without purification"
 ABLATIONS: dict[str, PurifyConfig] = {
     "without relabelling": dataclasses.replace(PRESETS[DEFAULT], relabel=False),
     "without unlearning": dataclasses.replace(PRESETS[DEFAULT], unlearn_weight=0.0),
@@ -471,6 +431,7 @@ def measure(cell: Cell, entry: str) -> dict[str, Any]:
         "floor": lambda: of_model(cell, bound(cell, "floor")),
         "ceiling": lambda: of_model(cell, bound(cell, "ceiling")),
         FILTER: lambda: filtered(cell),
+        UNPURIFIED: lambda: unpurified(cell),
     }
     if entry in simple:
         return simple[entry]()
@@ -490,21 +451,31 @@ def measure(cell: Cell, entry: str) -> dict[str, Any]:
     return rival(cell, entry)
 
 
-def record(cell: Cell, entry: str, content: dict[str, Any]) -> None:
-    """Measure an entry into the cell's content; detectors, AutoAttack records and the cost have places of their own."""
-    if entry.startswith("autoattack ") and not is_done(entry.removeprefix("autoattack "), content):
-        record(cell, entry.removeprefix("autoattack "), content)
-    value = measure(cell, entry) | {"commit": git_commit(Path.cwd())}
+def record(cell: Cell, entry: str) -> None:
+    """Measure an entry into the cell's file; detectors, AutoAttack records and the cost have places of their own.
+
+    The file is read after measuring: another process may have written to it meanwhile.
+    """
+    attacked = entry.removeprefix("autoattack ")
+    if attacked != entry and not is_done(attacked, cell.load(RESULTS)):
+        record(cell, attacked)
+    value = measure(cell, entry) | {"commit": git_commit(Path.cwd()), "infected_model": _digest(cell)}
+    content = cell.load(RESULTS)
     if entry.startswith("detector "):
         content["detectors"][entry.removeprefix("detector ")] = value
-    elif entry.startswith("autoattack "):
-        content["entries"][entry.removeprefix("autoattack ")]["robust_accuracy"].append(value)
+    elif attacked != entry:
+        content["entries"][attacked]["robust_accuracy"].append(value)
     elif entry == COST:
         content[COST] = value
     else:
         content["entries"][entry] = value
-        if entry == DEFAULT:
-            content["detectors"].setdefault("pud", value["detection"])
+    write_json(RESULTS / f"{cell.name}.json", content)
+
+
+def _digest(cell: Cell) -> str | None:
+    """Return which training of the infected model lies in the cell's folder."""
+    card = cell.folder / "infected/model.json"
+    return str(json.loads(card.read_text())["sha256"]) if card.exists() else None
 
 
 def is_done(entry: str, content: dict[str, Any]) -> bool:
@@ -525,25 +496,6 @@ def is_needless(cell: Cell, entry: str, content: dict[str, Any]) -> bool:
     return bool(cell.rate and entry != "infected" and infected_entry) and infected_entry["attack_success_rate"] < WORKED
 
 
-def load(cell: Cell) -> dict[str, Any]:
-    """Return what is known of a cell."""
-    path = RESULTS / f"{cell.name}.json"
-    if path.exists():
-        return read_json(path, FORMAT)
-    return {
-        "format": FORMAT,
-        "attack": cell.attack if cell.rate else "innocent",
-        "mapping": cell.mapping,
-        "poison_rate": cell.rate,
-        "rate_of": "target class" if cell.clean_label else "training set",
-        "clean_label": cell.clean_label,
-        "seed": cell.seed,
-        "train_images": PoisonConfig.train_size,
-        "entries": {},
-        "detectors": {},
-    }
-
-
 def main() -> None:
     """Fill the grid for as long as asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -555,7 +507,7 @@ def main() -> None:
     started = time.monotonic()
     wanted = [(c, e) for c, e in dict.fromkeys(grid()) if fnmatch.fnmatch(f"{c.name}/{e}", options.only)]
     for number, (cell, entry) in enumerate(wanted, 1):
-        content = load(cell)
+        content = cell.load(RESULTS)
         if is_done(entry, content) or is_needless(cell, entry, content):
             continue
         if time.monotonic() - started > 60 * options.minutes:
@@ -563,8 +515,7 @@ def main() -> None:
             return
         find_attack(cell.attack)
         say(f"bench {number} of {len(wanted)}: {cell.name}, {entry}")
-        record(cell, entry, content)
-        write_json(RESULTS / f"{cell.name}.json", content)
+        record(cell, entry)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import argparse
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
+from benchmarks.plan import FORMAT, all_cells
 from pud.files import read_json
 
-FORMAT = "pud-results/1"
 DEFAULT = "robust"
 FILTER = "filter, then adversarial training"
 REFERENCES, PRESETS = ["infected", "floor", "ceiling"], ["robust", "erase", "paper", "aft"]
@@ -36,19 +36,19 @@ LEAD = ["attack", "mapping", "training images", "rate"]
 QUALITY, FOUND, DRIFT = (
     ["ACC", "ASR", "RA", "PGD-20", "AutoAttack"],
     ["TPR", "FPR", "AUROC"],
-    ["to target", "similarity"],
+    ["to target", "to triggered", "to clean"],
 )
-NAMING = ["targets missed", "others accused"]
-SURE = ["calibration error", "confidence"]
+NAMING = ["targets not named", "classes wrongly named"]
+SURE = ["covers accused", "calibration error", "confidence"]
 DELTAS = [f"Δ {key}" for key in QUALITY]
-NUMBERS = [*QUALITY, *FOUND, *SURE, *DRIFT, *DELTAS, "RA - ACC", *NAMING, "robust", "seconds", "training seconds"]
+NUMBERS = [*QUALITY, *FOUND, *SURE, *DRIFT, *DELTAS, "RA - ACC", *NAMING, "robust", "seconds", "purify seconds"]
 PLAIN = {
     "seconds": 0,
-    "training seconds": 0,
-    "targets missed": 0,
-    "others accused": 0,
+    "purify seconds": 0,
+    "targets not named": 0,
+    "classes wrongly named": 0,
     "AUROC": 4,
-    **dict.fromkeys([*DRIFT, *SURE], 3),
+    **dict.fromkeys([*DRIFT, *SURE[1:]], 3),
 }  # digits of what is no percentage
 NAMES = {
     "clean_accuracy": "ACC",
@@ -61,7 +61,9 @@ NAMES = {
     "calibration_error": "calibration error",
     "confidence": "confidence",
     "share_to_target": "to target",
-    "similarity_to_triggered": "similarity",
+    "similarity_to_triggered": "to triggered",
+    "similarity_to_clean": "to clean",
+    "cover_rate": "covers accused",
     "seconds": "seconds",
 }
 
@@ -78,31 +80,45 @@ ASKED: list[tuple[str, str, str, str, str, str, float | None]] = [
     ("labels changed", "TPR", DEFAULT, "", "mean", ">=", 0.98),
     ("labels changed", "FPR", DEFAULT, "", "mean", "<=", 0.005),
     ("labels changed", "TPR", DEFAULT, "", "every cell", ">=", 0.95),
-    ("labels changed", "targets missed", DEFAULT, "", "every cell", "<=", 0),
+    ("labels changed", "targets not named", DEFAULT, "", "every cell", "<=", 0),
     ("clean label", "AUROC", DEFAULT, "", "every cell", ">=", 0.95),
-    ("clean label", "targets missed", DEFAULT, "", "every cell", "<=", 0),
+    ("clean label", "targets not named", DEFAULT, "", "every cell", "<=", 0),
     (INNOCENT, "ACC", "erase", "infected", "every cell", ">=", -0.01),
     (INNOCENT, "FPR", DEFAULT, "", "every cell", "<=", 0.005),
-    (INNOCENT, "others accused", DEFAULT, "", "every cell", "<=", 0),
-    (POISONED, "training seconds", DEFAULT, "ceiling", "mean", "<=", 0),
+    (INNOCENT, "classes wrongly named", DEFAULT, "", "every cell", "<=", 0),
+    (POISONED, "purify seconds", DEFAULT, "ceiling", "mean", "<=", 0),
     (POISONED, "PGD-20", DEFAULT, FILTER, "mean", ">", 0),
     (POISONED, "AutoAttack", DEFAULT, FILTER, "mean", ">", 0),
 ]
 
 WORDS = f"""\
+Fashion-MNIST, 20,000 training images, 10 classes, `resnet8`; attacks at the strengths of `pud/attacks`. {DEFAULT} gets
+the infected model and its training set, and nothing else.
+
 ACC: clean accuracy; ASR: attack success rate; RA: recovery accuracy (triggered images, their true labels); PGD-20 and
 AutoAttack: robust accuracy at L-infinity 8/255; TPR, FPR, AUROC: of the accused training images. In percent, but for
 AUROC; mean ± sample standard deviation, with n where some of the cells lack it; {MISSING}: not measured. infected: as
 given; floor: retrained on clean images; ceiling: adversarially trained on clean images, at 8/255; {DEFAULT}: the
 default preset, which trains at 9/255 in its last round.
+RA is over images not of the target class, ACC over all.
 An attack failed if the infected model's ASR is below {100 * WORKED:.0f} %: its cell stays out of all means."""
 
+SEEDS_WORDS = """\
+Seeds 0 and 1 lead to class 0 and were looked at while the defence was made: settings were chosen by them. Seed 2 leads
+each attack to another class and was measured once, when the defence stood. At the highest rate; mean ± sample standard
+deviation over attacks."""
 
-def load(folder: Path) -> list[dict[str, Any]]:
-    """Return the cells in a folder, sorted by what they are and not by their files' names."""
-    cells = [read_json(path, FORMAT) for path in sorted(Path(folder).glob("*.json"))]
+
+def load(folder: Path, planned: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Return the cells in a folder and the planned ones not there yet, sorted by what they are, not by files' names."""
     keys = ("attack", "mapping", "train_images", "poison_rate", "seed")
-    return sorted(cells, key=lambda cell: [(str(cell[key]) if key == "mapping" else cell[key]) for key in keys])
+
+    def identity(cell: dict[str, Any]) -> list[Any]:
+        return [(str(cell[key]) if key == "mapping" else cell[key]) for key in keys]
+
+    cells = [read_json(path, FORMAT) for path in sorted(Path(folder).glob("*.json"))]
+    there = [identity(cell) for cell in cells]
+    return sorted([*cells, *(cell for cell in planned if identity(cell) not in there)], key=identity)
 
 
 def flat(entry: dict[str, Any]) -> dict[str, float]:
@@ -119,7 +135,10 @@ def flat(entry: dict[str, Any]) -> dict[str, float]:
     row |= {f"check: {name.replace('_', ' ')}": held for name, held in (entry.get("masking_checks") or {}).items()}
     if {"true_targets", "target_labels"} <= found.keys():
         true, accused = set(found["true_targets"] or []), set(found["target_labels"] or [])
-        row |= {"others accused": len(accused - true), "targets missed": len(true - accused) if true else None}
+        row |= {
+            "classes wrongly named": len(accused - true),
+            "targets not named": len(true - accused) if true else None,
+        }
     return {key: float(value) for key, value in row.items() if isinstance(value, (int, float))}
 
 
@@ -140,7 +159,7 @@ class Grid:
     """All cells as two frames. cells: a row a cell, what it is; rows: a row for each entry, round and detection."""
 
     def __init__(self, cells: list[dict[str, Any]]) -> None:
-        self.commits = commits(cells)
+        self.commits, self.mixed = commits(cells), mixed(cells)
         columns = [*LEAD, "seed", "state", "data", "top"]
         self.cells = pd.DataFrame([self._identity(cell) for cell in cells], columns=columns)
         rows = [{"cell": number, **row} for number, cell in enumerate(cells) for row in self._rows(cell)]
@@ -170,11 +189,13 @@ class Grid:
         for name, entry in (cell.get("entries") or {}).items():
             row = {"method": name, "kind": kind_of(name)}
             if entry:
-                yield {**row, "what": "entry", "round": 0, **flat(entry), "training seconds": cost.get(name)}
+                yield {**row, "what": "entry", "round": 0, **flat(entry), "purify seconds": cost.get(name)}
                 own = "pud" if name == DEFAULT else f"pud, {name}"
                 found[own] = entry.get("detection")
             for number, one in enumerate((entry or {}).get("rounds") or []):
                 yield {**row, "what": "round", "round": number, **flat(one)}
+                if name == DEFAULT and number == 0:
+                    found["pud, infected model alone"] = one.get("detection")
         for name, one in found.items():
             if one:
                 yield {"method": name, "kind": "", "what": "detector", "round": 0, **flat({"detection": one})}
@@ -212,10 +233,10 @@ def spread(values: pd.Series) -> str:
 
 def naming(rows: pd.DataFrame) -> str:
     """Say in how many detections every target class was named, and how many other classes were."""
-    missed, others = rows["targets missed"].dropna(), int(rows["others accused"].sum())
+    missed, others = rows["targets not named"].dropna(), int(rows["classes wrongly named"].sum())
     words = [f"{(missed == 0).sum()} of {len(missed)}"] if len(missed) else []
-    words += [f"{others} others accused"] if others else []
-    return ", ".join(words) or ("none" if rows["others accused"].notna().any() else MISSING)
+    words += [f"{others} wrongly named"] if others else []
+    return ", ".join(words) or ("none" if rows["classes wrongly named"].notna().any() else MISSING)
 
 
 def means(rows: pd.DataFrame, keys: list[str], columns: list[str]) -> str:
@@ -232,8 +253,9 @@ def asked(grid: Grid) -> str:
     state, adaptive = grid.cells["state"], grid.cells["attack"].str.startswith("adaptive-consistency")
     sets = {"other attacks": ~adaptive, "adaptive-consistency": adaptive}
     sets |= {data: grid.cells["data"] == data for data in ("labels changed", "clean label")}
-    sets = {data: chosen & (state == POISONED) for data, chosen in sets.items()}
-    sets |= {POISONED: state == POISONED, INNOCENT: state == INNOCENT}
+    defended = state.isin([POISONED, WAITING])
+    sets = {data: chosen & defended for data, chosen in sets.items()}
+    sets |= {POISONED: defended, INNOCENT: state == INNOCENT}
     entries = grid.select("entry")
     rivals = list(entries["method"][entries["kind"] == "rival"].unique()) or ["rivals"]
     signs = [("ASR", "<"), ("RA", ">")]
@@ -243,7 +265,8 @@ def asked(grid: Grid) -> str:
         unit = "" if key in PLAIN else " points" if minus or key == "RA - ACC" else " %"
         scale, digits = (1, 4 if key == "AUROC" else 0) if key in PLAIN else (100, 2)
         limit = bound if bound is not None else (grid.value("ASR", "floor").fillna(0) + 0.01).clip(lower=0.02)
-        values = (grid.value(key, name) - (grid.value(key, minus) if minus else 0))[sets[data]]
+        values = grid.value(key, name) - (grid.value(key, minus) if minus else 0)
+        values = values.where(state != WAITING)[sets[data]]
         words = f"{judged} {sign} " + (f"{scale * bound:g}{unit}" if bound is not None else "max(2 %, floor + 1 point)")
         line = [f"{key}, {name}" + (f" minus {minus}" if minus else ""), data, words]
         known = values.dropna()
@@ -255,9 +278,11 @@ def asked(grid: Grid) -> str:
         worst, within = beyond.idxmax(), (beyond <= slack).sum()
         met = (beyond.mean() if judged == "mean" else beyond.max()) <= slack
         texts = [f"{scale * value:.{digits}f}{unit}" for value in (known.mean(), known[worst])]
+        texts[1] += "" if bound is not None else f", bound {scale * limit[worst]:.{digits}f}{unit}"
         texts[1] += f" ({grid.title(worst)})"
-        counts = [f"{within} of {len(known)}", f"{len(known)} of {len(values)}"]
-        lines.append([*line, *texts, *counts, "pass" if met else "**fail**"])
+        held = f"{within} of {len(known)}" if judged != "mean" else MISSING
+        word = "pass" if len(known) == len(values) else f"pass on {len(known)} of {len(values)}"
+        lines.append([*line, *texts, held, f"{len(known)} of {len(values)}", word if met else "**fail**"])
     return table(["figure", "on", "asked", "mean", "worst cell", "cells within", "cells measured", "verdict"], lines)
 
 
@@ -279,7 +304,7 @@ def counts(grid: Grid, cells: pd.Index) -> str:
     """Say over how many images each column was measured."""
     rows, texts = grid.rows[grid.rows["cell"].isin(cells)], []
     for key in [*QUALITY, "TPR", "FPR"]:
-        found = sorted(set(rows[f"n {key}"].dropna())) if f"n {key}" in rows else []
+        found = sorted(set(rows[f"n {key}"].dropna()) - {0}) if f"n {key}" in rows else []
         texts += [f"{key} {found[0]:,.0f}" + (f" to {found[-1]:,.0f}" if len(found) > 1 else "")] if found else []
     return f"Number of images: {'; '.join(texts) or MISSING}."
 
@@ -297,6 +322,33 @@ def checks(entries: pd.DataFrame) -> str:
     groups = dict(list(entries.dropna(subset=names, how="all").groupby("method", sort=False))) if names else {}
     rows = [[name[7:], *(f"{group[name].sum():.0f} of {len(group)}" for group in groups.values())] for name in names]
     return table(["check", *groups], rows)
+
+
+def mixed(cells: list[dict[str, Any]]) -> str:
+    """Name the cells whose entries are not all of one training of the infected model, as far as that was recorded."""
+    names = []
+    for cell in cells:
+        entries = {**(cell.get("entries") or {}), **(cell.get("detectors") or {})}
+        own = [one for name, one in entries.items() if one and name not in REFERENCES[1:]]
+        known = {one.get("infected_model") for one in own} - {None}
+        if len(known) > 1:
+            names.append(f"{cell['attack']}, {cell['mapping']}, {cell['poison_rate']:g}, seed {cell['seed']}")
+    return "; ".join(names)
+
+
+def by_seed(grid: Grid) -> str:
+    """Return a row for each seed: what was asked of the default preset, over its poisoned cells at the highest rate."""
+    cells = grid.cells[(grid.cells["state"] == POISONED) & grid.cells["top"].astype(bool)]
+    columns = {
+        f"{key} - ceiling": (grid.value(key, DEFAULT) - grid.value(key, "ceiling")).rename(key)
+        for key in ("ACC", "PGD-20")
+    }
+    columns |= {key: grid.value(key, DEFAULT) for key in ("ASR", "RA - ACC", "TPR", "FPR")}
+    lines = [
+        [str(seed), str(len(group)), *(spread(values[group.index]) for values in columns.values())]
+        for seed, group in cells.groupby("seed")
+    ]
+    return table(["seed", "cells", *columns], lines)
 
 
 def seconds(grid: Grid) -> str:
@@ -348,7 +400,7 @@ def draw_accuracies(rows: pd.DataFrame, path: Path) -> None:
 
 def draw_drift(rows: pd.DataFrame, path: Path) -> None:
     """Draw the drift of each method by round, with standard deviations."""
-    with drawing(path, 2, 9, {"fontsize": "small"}) as axes:
+    with drawing(path, len(DRIFT), 12, {"fontsize": "small"}) as axes:
         for axis, key in zip(axes, DRIFT, strict=True):
             for name, group in rows.groupby("method", sort=False):
                 rounds = group.groupby("round")[key].agg(["mean", "std"]).fillna({"std": 0})
@@ -377,10 +429,14 @@ def page(grid: Grid, folder: Path) -> str:
     detections = grid.select("detector", POISONED, INNOCENT).sort_values("data", kind="stable")
     both = entries.dropna(subset=["ACC", "PGD-20"])
     amounts = sorted((key for key in entries if key.startswith("after ")), key=lambda key: float(key.split()[1]))
+    taught = entries.dropna(subset=amounts, how="all") if amounts else entries[:0]
+    shared = taught[taught["method"].isin([DEFAULT, *REFERENCES[1:]])].groupby("method")["cell"].agg(set)
+    taught = taught[taught["cell"].isin(set.intersection(*shared) if len(shared) else set())]
 
     def compared(*names: str) -> str:
         chosen = entries["kind"].isin(names) | entries["method"].isin(names)
-        return means(entries[chosen | (chosen.any() & (entries["method"] == DEFAULT))], ["method"], columns)
+        same = entries["cell"].isin(entries["cell"][chosen])
+        return means(entries[chosen | (same & (entries["method"] == DEFAULT))], ["method"], columns)
 
     parts = [
         "Generated from `results/*.json` by `make bench`: do not edit.",
@@ -389,9 +445,14 @@ def page(grid: Grid, folder: Path) -> str:
         WORDS,
         f"Attack failed: {failed}." if failed else "",
         f"Commits at which {DEFAULT} was measured, and on how many cells: {grid.commits}." if grid.commits else "",
+        f"Entries of more than one training of the infected model: {grid.mixed}." if grid.mixed else "",
         "## Asked for and measured",
-        "Over all rates and seeds; of two entries, over the cells that hold both. Without a floor, ASR may be 2 %.",
+        "Over all rates and seeds; of two entries, over the cells that hold both. Where the floor is not measured yet, "
+        "the bound of ASR is 2 %. Worst: the furthest beyond its own bound.",
         asked(grid),
+        "## By seed",
+        SEEDS_WORDS,
+        by_seed(grid),
         "## Attacks at the highest rate",
         f"Means over seeds. named: detections in which every target class was named. {counts(grid, cells.index[top])}",
         models(grid, cells[top], LEAD, pooled=True),
@@ -400,27 +461,33 @@ def page(grid: Grid, folder: Path) -> str:
         counts(grid, cells.index[~top]),
         models(grid, cells[~top], [*LEAD, "seed", "state"], pooled=False),
         "## Presets",
-        f"Means over all poisoned cells, here and below; Δ: distance from {DEFAULT} on the same cells, in points.",
+        f"Means over all poisoned cells, here and below; Δ: method minus {DEFAULT}, points, on cells that hold both.",
         compared("reference", "preset"),
         picture(draw_accuracies, both, folder / "accuracies.svg", "Robust against clean accuracy (number of cells)."),
         "## Ablations",
-        "PBE: what the paper extends; paper: its schedule, no oracles; aft: its model repair with clean images.",
+        "PBE: what the paper extends, without teacher and unlearning; paper: its schedule; both with our detection, so "
+        "without its oracles. aft: its model repair, with 1,000 clean images. without purification: trained from "
+        "scratch on what detection on the infected model leaves.",
         compared("ablation", "paper", "aft"),
         "## Rivals",
-        "Every learning rate is reported; none is picked.",
+        f"Each repairs the same infected models, with 1,000 clean images of which {DEFAULT} gets none. Every learning "
+        "rate is reported; none is picked.",
         compared("rival"),
         "## Detectors",
-        "Calibration error: of the posterior, over the images that have one or are poisoned; 0 is best.",
+        "pud: after the last round. Rivals: at their libraries' or papers' own thresholds, with 1,000 clean images. "
+        "Covers: images with the trigger and their true label, no part of TPR and FPR. Calibration error: of the "
+        "posterior, over the images that have one or are poisoned; 0 is best. Confidence: of the overall statement.",
         means(detections, ["data", "method"], [*FOUND, *SURE, "named", "seconds"]),
         "## Masking checks",
         "What must hold before robust accuracy is believed (arXiv 2010.09670, section 3; 1802.00420, section 3.1).",
         checks(grid.select("entry", POISONED, INNOCENT)),
         "## Relearning",
-        "ASR after brief fine-tuning on so many poisoned images.",
-        means(entries.dropna(subset=amounts, how="all") if amounts else entries[:0], ["method"], amounts),
+        "ASR before and after 5 epochs of fine-tuning (learning rate 0.01) on 1,000 clean and so many poisoned images.",
+        means(taught, ["method"], ["ASR", *amounts]),
         "## Drift by round",
-        "Of adversarial examples: the share that goes to the target, the similarity to triggered images. 0: infected.",
-        means(rounds, ["method", "round"], [*QUALITY[:3], "robust", *DRIFT, "seconds"]),
+        "Of adversarial examples: the share that goes to the target (by chance one in nine), and the cosine of their "
+        "features to those of the same images with the trigger, and without it. Round 0: infected.",
+        means(rounds, ["method", "round"], [*QUALITY[:3], "TPR", "FPR", *DRIFT, "seconds"]),
         picture(draw_drift, drift, folder / "drift.svg", "Drift of adversarial examples by round (0: infected)."),
         "## Seconds",
         seconds(grid),
@@ -428,9 +495,9 @@ def page(grid: Grid, folder: Path) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def write(results_folder: Path, out: Path) -> None:
+def write(results_folder: Path, out: Path, planned: Sequence[dict[str, Any]] = ()) -> None:
     """Write the page ``out`` and its figures, into the folder named like it: docs/results.md, docs/results/*.svg."""
-    text = page(Grid(load(results_folder)), out.with_suffix(""))
+    text = page(Grid(load(results_folder, planned)), out.with_suffix(""))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text)
 
@@ -441,7 +508,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the cells")
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="the page")
     arguments = parser.parse_args()
-    write(arguments.results, arguments.out)
+    write(arguments.results, arguments.out, [cell.empty() for cell in all_cells()])
 
 
 if __name__ == "__main__":

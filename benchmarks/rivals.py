@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from pud.data import pixels
 from pud.metrics import clean_accuracy
@@ -19,11 +20,11 @@ from pud.models import ConvNorm, ResNet, logits
 from pud.progress import track
 from pud.training import batches
 
-EPOCHS, BATCH = 20, 128
+EPOCHS, BATCH = 100, 128
 SAM_RADIUS = 2.0  # rho of FT-SAM on small images
-BAU_ROUNDS, BAU_INNER_STEPS, BAU_RADIUS, BAU_FIXED_POINT = 5, 5, 10.0, 5
+BAU_ROUNDS, BAU_INNER_STEPS, BAU_RADIUS, BAU_FIXED_POINT = 20, 5, 10.0, 5
 BAU_PORTION = 0.01  # of a batch that the perturbation unlearns at once, as in the authors' code
-ANP_EPSILON, ANP_WEIGHT, ANP_STEPS, ANP_DROP = 0.4, 0.2, 400, 0.05  # drop: of accuracy that pruning may cost
+ANP_EPSILON, ANP_WEIGHT, ANP_STEPS, ANP_DROP = 0.4, 0.2, 2000, 0.05  # drop: of accuracy that pruning may cost
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,21 @@ class Given:
             yield pixels(self.images[index.numpy()]).to(self.device), targets[index].to(self.device)
 
 
-def _sgd(model: nn.Module, learning_rate: float) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), learning_rate, momentum=0.9, weight_decay=5e-4)
+def _sgd(model: nn.Module, given: Given) -> tuple[torch.optim.SGD, CosineAnnealingLR]:
+    """Return the optimiser of fine-tuning, its rate falling to zero by a cosine."""
+    optimiser = torch.optim.SGD(model.parameters(), given.learning_rate, momentum=0.9, weight_decay=5e-4)
+    return optimiser, CosineAnnealingLR(optimiser, EPOCHS * max(1, len(given.labels) // BATCH))
 
 
 def fine_tune(model: ResNet, given: Given) -> ResNet:
     """Fine-tune on the clean images."""
     repaired = copy.deepcopy(model).requires_grad_(True).train()
-    optimiser = _sgd(repaired, given.learning_rate)
+    optimiser, schedule = _sgd(repaired, given)
     for x, y in given.steps(EPOCHS):
         optimiser.zero_grad()
         functional.cross_entropy(repaired(x), y).backward()
         optimiser.step()
+        schedule.step()
     return repaired.eval()
 
 
@@ -64,7 +68,7 @@ def ft_sam(model: ResNet, given: Given) -> ResNet:
     Every step climbs to the worst weights in a ball whose axes are the weights' own sizes, and descends from there.
     """
     repaired = copy.deepcopy(model).requires_grad_(True).train()
-    optimiser = _sgd(repaired, given.learning_rate)
+    optimiser, schedule = _sgd(repaired, given)
     weights = list(repaired.parameters())
     for x, y in given.steps(EPOCHS):
         optimiser.zero_grad()
@@ -79,6 +83,7 @@ def ft_sam(model: ResNet, given: Given) -> ResNet:
             for weight, climb in zip(weights, climbs, strict=True):
                 weight -= climb
         optimiser.step()
+        schedule.step()
     return repaired.eval()
 
 
@@ -99,12 +104,12 @@ def i_bau(model: ResNet, given: Given) -> ResNet:
     repaired = copy.deepcopy(model).requires_grad_(True).eval()
     optimiser = torch.optim.Adam(repaired.parameters(), given.learning_rate)
     weights = list(repaired.parameters())
-    delta = torch.zeros(1, *given.images.shape[1:], device=given.device)
 
     def loss_of(x: Tensor, y: Tensor, shift: Tensor) -> Tensor:
         return functional.cross_entropy(repaired((x + shift).clamp(0, 1)), y)
 
     for _ in range(BAU_ROUNDS):
+        delta = torch.zeros(1, *given.images.shape[1:], device=given.device)
         for x, y in given.steps(1):
             for _ in range(BAU_INNER_STEPS):
                 delta.requires_grad_(True)
@@ -179,12 +184,11 @@ def anp(model: ResNet, given: Given) -> ResNet:
         norm.momentum = momentum
     least = accuracy(repaired, given) - ANP_DROP
     for threshold in np.arange(0.05, 1, 0.05):
-        before = [(norm.weight.detach().clone(), norm.bias.detach().clone()) for norm in norms]
+        before = [norm.weight.detach().clone() for norm in norms]
         prune(norms, masks, float(threshold))
         if accuracy(repaired, given) < least:
-            for norm, (weight, bias) in zip(norms, before, strict=True):
+            for norm, weight in zip(norms, before, strict=True):
                 norm.weight.copy_(weight)
-                norm.bias.copy_(bias)
             break
     return repaired.requires_grad_(True)
 
@@ -196,16 +200,15 @@ def accuracy(model: ResNet, given: Given) -> float:
 
 @torch.no_grad()
 def prune(norms: list[nn.BatchNorm2d], masks: list[Tensor], threshold: float) -> None:
-    """Set scale and shift of the channels whose mask is below the threshold to zero."""
+    """Set the scale of the channels whose mask is below the threshold to zero; the shift stays, as its mask does."""
     for norm, mask in zip(norms, masks, strict=True):
         norm.weight[mask < threshold] = 0
-        norm.bias[mask < threshold] = 0
 
 
 Rival = Callable[[ResNet, Given], ResNet]
 RIVALS: dict[str, tuple[Rival, tuple[float, float]]] = {
     "fine-tuning": (fine_tune, (0.01, 0.05)),
     "FT-SAM": (ft_sam, (0.01, 0.05)),
-    "I-BAU": (i_bau, (1e-4, 1e-3)),
+    "I-BAU": (i_bau, (3e-4, 1e-3)),
     "ANP": (anp, (0.05, 0.2)),
 }

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks import grid
-from benchmarks.grid import ABLATIONS, Cell, is_done, load
+from benchmarks.grid import ABLATIONS, Cell, is_done
+from benchmarks.plan import all_cells
 from pud.attacks import ATTACKS
 from pud.purification import PRESETS
 
@@ -56,14 +57,33 @@ def test_detectors_autoattack_and_cost_have_places_of_their_own(
 ) -> None:
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
     monkeypatch.setattr(grid, "measure", lambda cell, entry: {"robust_accuracy": [{}], "detection": {}})
-    content = load(CELL)
     for entry in ("robust", "detector strip", "autoattack robust", grid.COST):
-        assert not is_done(entry, content)
-        grid.record(CELL, entry, content)
-        assert is_done(entry, content)
-    assert set(content["detectors"]) == {"pud", "strip"}
+        assert not is_done(entry, CELL.load(tmp_path))
+        grid.record(CELL, entry)
+        assert is_done(entry, CELL.load(tmp_path))
+    content = CELL.load(tmp_path)
+    assert set(content["detectors"]) == {"strip"}
     assert set(content["entries"]) == {"robust"}
     assert len(content["entries"]["robust"]["robust_accuracy"]) == 2
+
+
+def test_two_processes_may_measure_entries_of_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(cell: Cell, entry: str) -> dict[str, Any]:
+        if entry == "infected":
+            grid.record(cell, "robust")  # meanwhile
+        return {}
+
+    monkeypatch.setattr(grid, "RESULTS", tmp_path)
+    monkeypatch.setattr(grid, "measure", measure)
+    grid.record(CELL, "infected")
+    assert set(CELL.load(tmp_path)["entries"]) == {"infected", "robust"}
+
+
+def test_the_plan_holds_the_cells_of_the_grid_and_the_last_seed_leads_elsewhere() -> None:
+    cells = all_cells()
+    assert set(cells) == {cell for cell, _ in grid.grid()}
+    assert {cell.target_label for cell in cells if cell.seed < 2} == {0}
+    assert len({cell.target_label for cell in cells if cell.seed == 2 and cell.mapping == grid.ONE}) == 9
 
 
 @pytest.mark.parametrize(("success", "rate", "needless"), [(0.79, 0.1, True), (0.81, 0.1, False), (0.01, 0.0, False)])

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.results import FORMAT, Grid, asked, load, write
+from benchmarks.plan import FORMAT, at_rate
+from benchmarks.results import Grid, asked, load, write
 from pud.errors import InputError
 
 DELETED = object()
@@ -40,7 +41,7 @@ def found(named: list[int], true: list[int], rate: float | None = 0.99, wrong: f
 
 def cell(seed: int = 0, *, success: float = 0.99, entries: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """A cell on which everything asked for is met; DELETED takes an entry away."""
-    drift = {"share_to_target": 0.5, "similarity_to_triggered": 0.25}
+    drift = {"share_to_target": 0.5, "similarity_to_triggered": 0.25, "similarity_to_clean": 0.75}
     last = {"clean_accuracy": 0.88, "attack_success_rate": 0.01, "recovery_accuracy": 0.87, "robust_accuracy": 0.79}
     held = {
         "infected": entry(0.9, success, 0.01, 0.0),
@@ -204,7 +205,8 @@ def test_everything_that_is_met_passes() -> None:
     hidden = {"attack": "sig", "clean_label": True, "rate_of": "target class", "poison_rate": 0.5}
     clean = {"attack": "innocent", "poison_rate": 0}
     calm = {"robust": entry(0.88, 0.01, 0.87, 0.79, detection=found([], [], None))}
-    adaptive = cell(attack="adaptive-consistency", entries={"robust": entry(0.88, 0.1, 0.86, 0.79)})
+    seen = entry(0.88, 0.1, 0.86, 0.79, detection=found([0], [0]))
+    adaptive = cell(attack="adaptive-consistency", entries={"robust": seen})
     page = judged(cell(), adaptive, cell(**hidden), cell(success=0.02, entries=calm, **clean))
     verdicts = {tuple(row[:3]): row[-1] for row in rows(page, "Asked for and measured")}
     unmeasured = {key for key, one in verdicts.items() if one == "not measured"}
@@ -237,7 +239,7 @@ def test_everything_that_is_met_passes() -> None:
             {},
         ),
         (
-            ("targets missed, robust", "labels changed"),
+            ("targets not named, robust", "labels changed"),
             {"robust": entry(0.88, 0.01, 0.87, 0.79, detection=found([3], [0]))},
             {},
         ),
@@ -247,7 +249,7 @@ def test_everything_that_is_met_passes() -> None:
             {"clean_label": True},
         ),
         (
-            ("others accused, robust", "innocent"),
+            ("classes wrongly named, robust", "innocent"),
             {"robust": entry(0.88, 0.01, 0.87, 0.79, detection=found([7], [], None))},
             {"poison_rate": 0},
         ),
@@ -306,7 +308,7 @@ def test_a_clean_label_attack_s_highest_rate_is_half_of_the_class(tmp_path: Path
 
 def test_classes_named_wrongly_are_counted(tmp_path: Path) -> None:
     page = written(tmp_path, cell(0), cell(1))
-    assert rows(page, "Detectors", "labels changed", "SPECTRE")[0][-2] == "2 of 2, 2 others accused"
+    assert rows(page, "Detectors", "labels changed", "SPECTRE")[0][-2] == "2 of 2, 2 wrongly named"
     assert rows(page, "Detectors", "labels changed", "pud")[0][-2] == "2 of 2"
 
 
@@ -314,17 +316,17 @@ def test_a_detector_that_names_no_class_is_not_said_to_have_named_any(tmp_path: 
     rates = {"true_positive_rate": 0.5, "false_positive_rate": 0.1, "auroc": 0.8, "seconds": 7.0}
     page = written(tmp_path, cell(detectors={"spectral": rates, "pud": found([0], [0])}))
     assert rows(page, "Detectors") == [
-        ["labels changed", "pud", "1", "99.00", "0.10", "0.9900", "–", "–", "1 of 1", "–"],
-        ["labels changed", "spectral", "1", "50.00", "10.00", "0.8000", "–", "–", "–", "7"],
+        ["labels changed", "pud", "1", "99.00", "0.10", "0.9900", "–", "–", "–", "1 of 1", "–"],
+        ["labels changed", "spectral", "1", "50.00", "10.00", "0.8000", "–", "–", "–", "–", "7"],
     ]
 
 
 def test_relearning_drift_and_seconds_are_shown(tmp_path: Path) -> None:
     page = written(tmp_path, cell())
-    assert rows(page, "Relearning") == [["robust", "1", "10.00", "20.00", "60.00"]]
+    assert rows(page, "Relearning") == [["robust", "1", "1.00", "10.00", "20.00", "60.00"]]
     drift = rows(page, "Drift by round")
     assert [row[1] for row in drift] == ["0", "1"]
-    assert [row[7:] for row in drift] == [["0.500", "0.250", "20"], ["–", "–", "40"]]
+    assert [row[8:] for row in drift] == [["0.500", "0.250", "0.750", "20"], ["–", "–", "–", "40"]]
     (spent,) = rows(page, "Seconds")
     assert spent[6:] == ["60", "60", "60", "60", "60", "–", "–", "60", "120", "480"]
 
@@ -368,7 +370,36 @@ def test_entries_that_are_only_begun_do_not_crash(tmp_path: Path) -> None:
 def test_a_cell_without_its_infected_model_is_not_judged(tmp_path: Path) -> None:
     page = written(tmp_path, cell(0), cell(1, entries={"infected": DELETED, "robust": entry(0.1, 0.9, 0.1, 0.1)}))
     assert rows(page, "Attacks at the highest rate")[0][4] == "1, 1 not measured"
-    assert verdict(page, "ASR, robust", "other attacks") == "pass"
+    assert verdict(page, "ASR, robust", "other attacks") == "pass on 1 of 2"
+
+
+def test_a_planned_cell_that_is_not_there_is_counted_as_not_measured(tmp_path: Path) -> None:
+    there, planned = [at_rate("badnets", "all-to-one", 0, seed).empty() for seed in (0, 1)]
+    cells = load(tmp_path, [there, planned])
+    assert [one["seed"] for one in cells] == [0, 1]
+    (tmp_path / "one.json").write_text(json.dumps(cell(0)))
+    page = judged(*load(tmp_path, [there, planned]))
+    assert verdict(page, "ASR, robust", "other attacks") == "pass on 1 of 2"
+
+
+def test_entries_of_two_trainings_of_the_infected_model_are_named(tmp_path: Path) -> None:
+    one, other = ({**entry(0.88, 0.01, 0.87, 0.79), "infected_model": digest} for digest in ("a", "b"))
+    assert "more than one training" not in written(tmp_path / "same", cell(entries={"robust": one, "floor": other}))
+    page = written(tmp_path / "two", cell(entries={"robust": one, "erase": other}))
+    assert "more than one training of the infected model: badnets, all-to-one, 0.1, seed 0." in page
+
+
+def test_the_bound_of_the_worst_cell_is_said() -> None:
+    line = rows(judged(cell()), "Asked for and measured", "ASR, robust", "other attacks")[0]
+    assert line[4].startswith("1.00 %, bound 2.00 % (badnets")
+
+
+def test_each_seed_is_compared_with_its_ceiling(tmp_path: Path) -> None:
+    page = written(tmp_path, cell(0), cell(1, entries={"robust": entry(0.87, 0.02, 0.88, 0.8)}))
+    assert [row[:5] for row in rows(page, "By seed")] == [
+        ["0", "1", "-0.50", "-1.00", "1.00"],
+        ["1", "1", "-1.50", "0.00", "2.00"],
+    ]
 
 
 def test_the_page_says_at_which_commits_the_default_was_measured(tmp_path: Path) -> None:
@@ -379,7 +410,7 @@ def test_the_page_says_at_which_commits_the_default_was_measured(tmp_path: Path)
 
 
 def test_the_cost_compares_seconds_of_one_run_only() -> None:
-    figure = "training seconds, robust minus ceiling"
+    figure = "purify seconds, robust minus ceiling"
     assert verdict(judged(cell()), figure) == "pass"
     assert verdict(judged(cell(cost={"robust": 61.0, "ceiling": 60.0})), figure) == "**fail**"
     assert verdict(judged(cell(cost={})), figure) == "not measured"

@@ -59,12 +59,12 @@ def test_sharpness_aware_steps_have_the_radius_in_the_weights_own_metric() -> No
     assert float(relative.norm().detach()) == pytest.approx(0.7)
 
 
-def test_pruning_zeroes_exactly_the_channels_below_the_threshold() -> None:
+def test_pruning_zeroes_exactly_the_scales_below_the_threshold() -> None:
     norm = nn.BatchNorm2d(3)
     nn.init.constant_(norm.bias, 5)
     prune([norm], [torch.tensor([0.1, 0.2, 0.9])], 0.2)
     assert norm.weight.tolist() == [0, 1, 1]
-    assert norm.bias.tolist() == [0, 5, 5]
+    assert norm.bias.tolist() == [5, 5, 5]
 
 
 @pytest.mark.parametrize(("length", "expected"), [(3.0, 3.0), (30.0, 10.0)])

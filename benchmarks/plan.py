@@ -1,0 +1,94 @@
+"""What is to be measured: the cells of the grid, each an infected model, whether or not they are measured yet."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from pud.files import read_json
+from pud.poisoning import ALL_TO_ALL as ALL
+from pud.poisoning import ALL_TO_ONE as ONE
+from pud.poisoning import PoisonConfig
+
+FORMAT = "pud-results/1"
+WORK = Path("runs/bench")
+CLEAN_LABEL = ("sig", "label-consistent")
+ATTACKS = [
+    ("badnets", ONE),
+    ("wanet", ONE),
+    ("adaptive-consistency", ONE),
+    ("blend", ONE),
+    ("sig", ONE),
+    ("input-aware", ONE),
+    ("blend", ALL),
+    ("adaptive-blend", ONE),
+    ("sig-changed", ONE),
+    ("label-consistent", ONE),
+    ("badnets", ALL),
+]
+SEEDS = (0, 1, 2)
+CLASSES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One infected model. rate: of the training set, or of the target class for a clean-label attack."""
+
+    attack: str
+    mapping: str
+    rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.attack}_{self.mapping}_{self.rate:g}_s{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return WORK / self.name
+
+    @property
+    def clean_label(self) -> bool:
+        return self.attack in CLEAN_LABEL
+
+    @property
+    def target_label(self) -> int:
+        """Class 0 in the seeds on which the defence was developed, in the last one another class for each attack."""
+        return 0 if self.seed < SEEDS[-1] else (ATTACKS.index((self.attack, self.mapping)) + 1) % CLASSES
+
+    def empty(self) -> dict[str, Any]:
+        """Return the content of the cell's file before anything is measured."""
+        return {
+            "format": FORMAT,
+            "attack": self.attack if self.rate else "innocent",
+            "mapping": self.mapping,
+            "poison_rate": self.rate,
+            "rate_of": "target class" if self.clean_label else "training set",
+            "clean_label": self.clean_label,
+            "target_label": None if self.mapping == ALL else self.target_label,
+            "seed": self.seed,
+            "train_images": PoisonConfig.train_size,
+            "entries": {},
+            "detectors": {},
+        }
+
+    def load(self, results: Path) -> dict[str, Any]:
+        """Return what is known of the cell."""
+        path = results / f"{self.name}.json"
+        return read_json(path, FORMAT) if path.exists() else self.empty()
+
+
+def innocent(seed: int) -> Cell:
+    """Return the cell without poison."""
+    return Cell("badnets", ONE, 0.0, seed)
+
+
+def at_rate(attack: str, mapping: str, level: int, seed: int) -> Cell:
+    """Return a cell at rate level 0 (high), 1 or 2 (low)."""
+    rates = (0.5, 0.25, 0.1) if attack in CLEAN_LABEL else (0.1, 0.05, 0.01)
+    return Cell(attack, mapping, rates[level], seed)
+
+
+def all_cells() -> list[Cell]:
+    """Return every cell: all seeds at the highest rate, one seed at the others."""
+    levels = [(0, seed) for seed in SEEDS] + [(1, SEEDS[0]), (2, SEEDS[0])]
+    return [at_rate(*attack, *level) for level in levels for attack in ATTACKS] + [innocent(seed) for seed in SEEDS]
