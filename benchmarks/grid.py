@@ -51,7 +51,7 @@ from pud.training import TrainConfig, train
 
 RESULTS, DATA = Path("results"), "file:data"
 DEFAULT = "robust"
-ABLATED = [("badnets", ONE), ("wanet", ONE)]
+ABLATED = [("badnets", ONE), ("blend", ONE)]
 AUTOATTACKED = [("badnets", ONE), ("blend", ONE), ("wanet", ONE)]
 COST, COSTED = "cost", [("badnets", ONE), ("blend", ALL), ("sig", ONE)]
 CLEAN_SHARE = 0.05  # of the training size, what rivals ask for
