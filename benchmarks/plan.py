@@ -25,6 +25,7 @@ ATTACKS = [
     ("label-consistent", ONE),
     ("badnets", ALL),
 ]
+RATES = {"training set": (0.1, 0.05, 0.01), "target class": (0.5, 0.25, 0.1)}  # fractions of it, the highest first
 SEEDS = (0, 1, 2)
 CLASSES = 10
 
@@ -62,7 +63,7 @@ class Cell:
             "attack": self.attack if self.rate else "innocent",
             "mapping": self.mapping,
             "poison_rate": self.rate,
-            "rate_of": "target class" if self.clean_label else "training set",
+            "rate_of": _rate_of(self.attack),
             "clean_label": self.clean_label,
             "target_label": None if self.mapping == ALL else self.target_label,
             "seed": self.seed,
@@ -84,8 +85,11 @@ def innocent(seed: int) -> Cell:
 
 def at_rate(attack: str, mapping: str, level: int, seed: int) -> Cell:
     """Return a cell at rate level 0 (high), 1 or 2 (low)."""
-    rates = (0.5, 0.25, 0.1) if attack in CLEAN_LABEL else (0.1, 0.05, 0.01)
-    return Cell(attack, mapping, rates[level], seed)
+    return Cell(attack, mapping, RATES[_rate_of(attack)][level], seed)
+
+
+def _rate_of(attack: str) -> str:
+    return "target class" if attack in CLEAN_LABEL else "training set"
 
 
 def all_cells() -> list[Cell]:

@@ -19,17 +19,17 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from benchmarks.plan import FORMAT, all_cells
+from benchmarks.plan import FORMAT, RATES, all_cells
 from pud.files import read_json
 
 DEFAULT = "robust"
 FILTER = "filter, then adversarial training"
-REFERENCES, PRESETS = ["infected", "floor", "ceiling"], ["robust", "erase", "paper", "aft"]
+BOUNDS = ["floor", "ceiling"]
+REFERENCES, PRESETS = ["infected", *BOUNDS], ["robust", "erase", "paper", "aft"]
 KINDS = {"reference": "#444444", "preset": "#2166ac", "ablation": "#e08214", "rival": "#b2182b"}
 POISONED, INNOCENT, FAILED, WAITING = "poisoned", "innocent", "attack failed", "not measured"
 WORKED = 0.8  # attack success of the infected model from which there is something to defend against
 EPSILON = 8 / 255
-HIGHEST = {"training set": 0.1, "target class": 0.5}
 MISSING = "–"
 
 LEAD = ["attack", "mapping", "training images", "rate"]
@@ -179,7 +179,7 @@ class Grid:
         success = ((cell.get("entries") or {}).get("infected") or {}).get("attack_success_rate")
         state = WAITING if success is None else POISONED if success >= WORKED else FAILED
         data = INNOCENT if rate == 0 else "clean label" if cell["clean_label"] else "labels changed"
-        top = rate == 0 or math.isclose(rate, HIGHEST[cell["rate_of"]])
+        top = rate == 0 or math.isclose(rate, RATES[cell["rate_of"]][0])
         lead = [cell["attack"], cell["mapping"] or MISSING, f"{cell['train_images']:,}", f"{rate:g}{unit}"]
         return [*lead, str(cell["seed"]), INNOCENT if rate == 0 else state, data, top]
 
@@ -329,7 +329,7 @@ def mixed(cells: list[dict[str, Any]]) -> str:
     names = []
     for cell in cells:
         entries = {**(cell.get("entries") or {}), **(cell.get("detectors") or {})}
-        own = [one for name, one in entries.items() if one and name not in REFERENCES[1:]]
+        own = [one for name, one in entries.items() if one and name not in BOUNDS]
         known = {one.get("infected_model") for one in own} - {None}
         if len(known) > 1:
             names.append(f"{cell['attack']}, {cell['mapping']}, {cell['poison_rate']:g}, seed {cell['seed']}")
@@ -430,7 +430,7 @@ def page(grid: Grid, folder: Path) -> str:
     both = entries.dropna(subset=["ACC", "PGD-20"])
     amounts = sorted((key for key in entries if key.startswith("after ")), key=lambda key: float(key.split()[1]))
     taught = entries.dropna(subset=amounts, how="all") if amounts else entries[:0]
-    shared = taught[taught["method"].isin([DEFAULT, *REFERENCES[1:]])].groupby("method")["cell"].agg(set)
+    shared = taught[taught["method"].isin([DEFAULT, *BOUNDS])].groupby("method")["cell"].agg(set)
     taught = taught[taught["cell"].isin(set.intersection(*shared) if len(shared) else set())]
 
     def compared(*names: str) -> str:
@@ -486,7 +486,8 @@ def page(grid: Grid, folder: Path) -> str:
         means(taught, ["method"], ["ASR", *amounts]),
         "## Drift by round",
         "Of adversarial examples: the share that goes to the target (by chance one in nine), and the cosine of their "
-        "features to those of the same images with the trigger, and without it. Round 0: infected.",
+        "features to those of the same images with the trigger, and without it. Round 0: infected, "
+        "its seconds those of its probe.",
         means(rounds, ["method", "round"], [*QUALITY[:3], "TPR", "FPR", *DRIFT, "seconds"]),
         picture(draw_drift, drift, folder / "drift.svg", "Drift of adversarial examples by round (0: infected)."),
         "## Seconds",
