@@ -11,7 +11,8 @@ maker knows that cue, does not. But an image that was stolen from another class 
    they share is the trigger, and its score then ranks the whole class.
 
 After a round a better witness is there: the purified model, which most often says what a poisoned image shows. Where it
-contradicts the label, the judge learns from many more intruders, and sees triggers that are too faint for a few.
+contradicts the label, the judge learns from many more intruders, and sees triggers that are too faint for a few. Its
+scores and the model's doubt of the labels part the class in two, and a second judge learns from both parts.
 """
 
 import copy
@@ -23,6 +24,7 @@ import scipy.special
 import torch
 from torch import Tensor, nn
 
+from pud.detection import DetectConfig, two_modes
 from pud.models import ResNet, logits
 from pud.training import TrainConfig, train
 
@@ -37,8 +39,10 @@ class ContentConfig:
     class, from which it is held to be filled. vote_confidence: from which an image of a filled class is an intruder.
     matched: honest images for each intruder. judge_epochs, judge_learning_rate: of the model that tells them apart,
     trained ``judgements`` times, from the second on with the lowest ``innocent_share`` of the class as honest too.
-    contradiction_confidence: of a purified model's contradictions that are counted; they need one judgement only, with
-    ``contradiction_matched`` honest images for each.
+    contradiction_confidence: of a purified model's contradictions that are counted, with ``contradiction_matched``
+    honest images for each; from the second judgement on intruders are those in the upper mode of the last score and the
+    model's doubt (at most ``doubt_limit``, times ``doubt_weight``), and honest too those that are in it with a
+    probability of at most ``innocence``.
     """
 
     splits: int = 3
@@ -56,12 +60,15 @@ class ContentConfig:
     judge_learning_rate: float = 0.05
     contradiction_confidence: float = 0.3
     contradiction_matched: int = 6
+    doubt_weight: float = 0.25
+    doubt_limit: float = DetectConfig.doubt_limit
+    innocence: float = 0.1
 
     def of_contradictions(self) -> "ContentConfig":
         """Return how intruders are told by the contradictions of a purified model."""
         sure = self.contradiction_confidence
         return dataclasses.replace(
-            self, filled_confidence=sure, vote_confidence=sure, judgements=1, matched=self.contradiction_matched
+            self, filled_confidence=sure, vote_confidence=sure, matched=self.contradiction_matched
         )
 
 
@@ -161,8 +168,12 @@ def discriminate(
     *,
     generator: torch.Generator,
     device: torch.device,
+    doubt: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the trigger score, float32 (n,): log odds of an intruder against honest images; NaN in honest classes."""
+    """Return the trigger score, float32 (n,): log odds of an intruder against honest images; NaN in honest classes.
+
+    doubt: (n,), a purified model's log odds against the given labels.
+    """
     scores = np.full(len(labels), np.nan, np.float32)
     shows = votes.argmax(1)
     for label in range(votes.shape[1]):
@@ -184,6 +195,10 @@ def discriminate(
             train(judge, images[rows], guilty, plain, generator=generator, device=device)
             odds = logits(judge, images[members], device)
             scores[members] = (odds[:, 1] - odds[:, 0]).numpy()
-            innocent = members[np.argsort(scores[members], kind="stable")[: int(config.innocent_share * len(members))]]
-            innocent = np.setdiff1d(innocent, suspects)
+            if doubt is None:
+                lowest = np.argsort(scores[members], kind="stable")[: int(config.innocent_share * len(members))]
+                innocent = np.setdiff1d(members[lowest], suspects)
+            else:
+                upper = two_modes(scores[members] + config.doubt_weight * doubt[members])[2]
+                suspects, innocent = members[upper >= 0.5], members[upper <= config.innocence]
     return scores

@@ -11,9 +11,10 @@ come from *anchors*, by several hypotheses about which images are clean:
    round.
 
 Later rounds add *prediction consistency* (the paper's data purification), how far the current model has left the
-infected one. The hypothesis whose scores fall apart most (Ashman's D) counts; in a filled class, once there is one,
-only the judge that learned from the current model's contradictions. A class is a *target* when it was filled, or when
-its two modes are separate and the upper one is not merely hard images; the verdict is the posterior of the upper mode.
+infected one. In a filled class, once there is one, only the judge that learned from the current model's contradictions
+is heard, beside which that model's own doubt of the label counts little or much. The hypothesis whose scores fall apart
+most (Ashman's D) counts. A class is a *target* when it was filled, or when its two modes are separate and the upper one
+is not merely hard images; the verdict is the posterior of the upper mode.
 """
 
 from dataclasses import dataclass
@@ -39,9 +40,9 @@ class DetectConfig:
     two populations. certainty: posterior from which a verdict is clean or poisoned, and probability from which a vote
     on what an image shows is beyond doubt. variation, sureness: below both, an outlying mode holds hard images only.
     agreement: rank correlation with the trigger score that a filled class's suspicion must have. doubt_limit: of the
-    log odds against the given label. doubt_weight: theirs beside a trigger score that was learned from them.
-    images_per_dimension: anchors for each dimension of their covariance: one estimated from too few makes every other
-    image look far.
+    log odds against the given label. doubt_weights: theirs beside a trigger score that was learned from them, each a
+    hypothesis. images_per_dimension: anchors for each dimension of their covariance: one estimated from too few makes
+    every other image look far.
     """
 
     alpha: float = 4.0
@@ -54,7 +55,7 @@ class DetectConfig:
     sureness: float = 0.15
     agreement: float = 0.5
     doubt_limit: float = 6.0
-    doubt_weight: float = 0.25
+    doubt_weights: tuple[float, ...] = (0.25, 0.75)
     confidence_in_filled: float = 0.9
     minimum_class_size: int = 30
     images_per_dimension: int = 10
@@ -184,7 +185,7 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
     n, classes = infected.logits.shape
     survival = perturbation_consistency(infected)
     change = prediction_change(infected.logits, current.logits)
-    doubt = label_doubt(current, config.doubt_limit)
+    doubt = label_doubt(current.logits, labels, config.doubt_limit)
     suspicion, posterior = np.zeros(n), np.zeros(n)
     separation = np.full(classes, np.nan)
     sure = np.zeros(classes)
@@ -197,7 +198,8 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
         filled = not np.isnan(infected.trigger_score[members]).any()
         learned = current.trigger_score[members]
         if filled and current is not infected and not np.isnan(learned).any():
-            hypotheses = [learned + config.doubt_weight * doubt[members]]  # it knows far more intruders than the first
+            # this judge knows far more intruders than the first
+            hypotheses = [learned + weight * doubt[members] for weight in config.doubt_weights]
         else:
             left = None if current is infected else change[members]
             hypotheses = hypotheses_of(infected, members, survival[members], left, config)
@@ -233,12 +235,11 @@ def target_confidence(separation: float, accused: bool, filled: bool, config: De
     return max(certain, config.confidence_in_filled if filled else 0.5) if accused else min(certain, 0.5)
 
 
-def label_doubt(evidence: Evidence, limit: float) -> np.ndarray:
-    """Return (n,): the log odds, at most ``limit`` either way, that the model gives to another than the given label."""
-    logits = evidence.logits.astype(np.float64)
-    given = logits[np.arange(len(logits)), evidence.labels]
-    others = logits.copy()
-    others[np.arange(len(logits)), evidence.labels] = -np.inf
+def label_doubt(logits: np.ndarray, labels: np.ndarray, limit: float) -> np.ndarray:
+    """Return (n,): log odds, at most ``limit`` either way, of another than the given label, from logits (n, k)."""
+    others = logits.astype(np.float64)
+    given = others[np.arange(len(labels)), labels]
+    others[np.arange(len(labels)), labels] = -np.inf
     return np.clip(scipy.special.logsumexp(others, axis=1) - given, -limit, limit)
 
 

@@ -46,7 +46,7 @@ class PurifyConfig:
     step_size: float = 0.4
     adversarial_fraction: tuple[float, ...] = (0.6, 1.0)
     relabel: bool = True
-    stamp_rate: float = 0.15
+    stamp_rate: float = 0.1
     unlearn_fraction: float = 0.125
     unlearn_weight: float = 0.1
     consistency_weight: float = 0.05

@@ -87,16 +87,24 @@ def test_without_splits_nobody_votes_and_nobody_is_scored(model: ResNet, train_s
     assert np.isnan(discriminate(model, images, labels, votes, CONFIG, generator=stream(), device=CPU)).all()
 
 
-def test_the_judge_scores_images_with_the_trigger_above_honest_ones(model: ResNet, train_split: Split) -> None:
-    """Every third image of the other classes is stolen into class 0 and carries a white square."""
+@pytest.mark.parametrize(("named", "doubted"), [(1, False), (4, True)])
+def test_the_judge_scores_images_with_the_trigger_above_honest_ones(
+    named: int, doubted: bool, model: ResNet, train_split: Split
+) -> None:
+    """Every third image of the other classes is stolen into class 0 and carries a white square.
+
+    Votes name one in ``named`` of them; where that is few, a purified model's doubt divides the class in two.
+    """
     images, true = np.array(train_split.images), train_split.labels
     stolen = (np.arange(len(true)) % 3 == 0) & (true != 0)
     labels = np.where(stolen, 0, true)
     images[stolen, :, -4:, -4:] = 255
     votes = np.zeros((len(true), 10), np.float32)
-    votes[stolen, true[stolen]] = 0.97
+    votes[stolen, true[stolen]] = np.where(np.arange(stolen.sum()) % named == 0, 0.97, 0)
     config = ContentConfig(judge_epochs=4)
-    score = discriminate(model, images, labels, votes, config, generator=stream(), device=CPU)
+    noise = np.random.default_rng(0).normal(size=len(true))
+    doubt = np.where(stolen, 4, -4) + noise if doubted else None
+    score = discriminate(model, images, labels, votes, config, generator=stream(), device=CPU, doubt=doubt)
     assert np.isnan(score[labels != 0]).all()
     assert np.median(score[stolen]) > np.quantile(score[(labels == 0) & ~stolen], 0.9)
 

@@ -313,8 +313,9 @@ def test_doubt_is_the_log_odds_of_another_label() -> None:
     probability = np.exp(evidence.logits - evidence.logits.max(1, keepdims=True))
     given = (probability / probability.sum(1, keepdims=True))[np.arange(len(probability)), evidence.labels]
     expected = np.clip(np.log((1 - given) / given), -6, 6)
-    np.testing.assert_allclose(label_doubt(evidence, 6)[expected > -5], expected[expected > -5], atol=1e-2)
-    assert label_doubt(evidence, 6).min() >= -6
+    doubt = label_doubt(evidence.logits, evidence.labels, 6)
+    np.testing.assert_allclose(doubt[expected > -5], expected[expected > -5], atol=1e-2)
+    assert doubt.min() >= -6
 
 
 def test_a_judge_that_learned_from_contradictions_finds_poison_that_the_first_could_not() -> None:
@@ -332,3 +333,18 @@ def test_a_judge_that_learned_from_contradictions_finds_poison_that_the_first_co
     assert judged.target_labels == [TARGET]
     assert (judged.verdict[poisoned] == POISONED).mean() > 0.95
     assert (judged.verdict[~poisoned] == POISONED).mean() < 0.005
+
+
+def test_where_the_judge_knows_little_the_purified_model_s_own_doubt_decides() -> None:
+    evidence = filled(150, 0, fragile=True)
+    random, poisoned, target = np.random.default_rng(0), is_poisoned(evidence.labels, 150), evidence.labels == TARGET
+    logits = np.zeros_like(evidence.logits)
+    logits[np.arange(len(target)), evidence.labels] = random.normal(np.where(poisoned, -5, 8), 1)
+    faint = np.where(target, random.normal(np.where(poisoned, 1, -1), 1), np.nan).astype(np.float32)
+    current = dataclasses.replace(evidence, logits=logits, trigger_score=faint)
+    missed = []
+    for weights in [(0.25,), (0.25, 0.75)]:
+        judged = detect(evidence, current, dataclasses.replace(CONFIG, doubt_weights=weights))
+        missed.append((judged.verdict[poisoned] != POISONED).mean())
+        assert (judged.verdict[~poisoned] == POISONED).mean() < 0.005
+    assert missed[1] < 0.01 < missed[0]
