@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks.detectors import DETECTORS
-from benchmarks.plan import ALL, ATTACKS, FORMAT, ONE, SEEDS, WORK, Cell, at_rate, innocent
+from benchmarks.plan import ALL, ATTACKS, FORMAT, HELD_OUT_SEED, ONE, SEEDS, WORK, Cell, at_rate, innocent
 from benchmarks.results import FILTER, WORKED
 from benchmarks.rivals import RIVALS, Given
 from pud.attacks import find_attack
@@ -105,7 +105,7 @@ def grid() -> Iterator[tuple[Cell, str]]:
     for level in (1, 2):
         for attack in ATTACKS:
             for entry in ("infected", "robust", "floor", "ceiling"):
-                yield at_rate(*attack, level, 0), entry
+                yield at_rate(*attack, level, HELD_OUT_SEED), entry
     for cell in cells[1:]:
         for entry in ("paper", "aft"):
             yield cell, entry

@@ -26,7 +26,8 @@ ATTACKS = [
     ("badnets", ALL),
 ]
 RATES = {"training set": (0.1, 0.05, 0.01), "target class": (0.5, 0.25, 0.1)}  # fractions of it, the highest first
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2)  # at the highest rate
+HELD_OUT_SEED = 3  # at the other rates: nothing of it was seen while the defence was made
 CLASSES = 10
 
 
@@ -53,8 +54,9 @@ class Cell:
 
     @property
     def target_label(self) -> int:
-        """Class 0 in the seeds on which the defence was developed, in the last one another class for each attack."""
-        return 0 if self.seed < SEEDS[-1] else (ATTACKS.index((self.attack, self.mapping)) + 1) % CLASSES
+        """Class 0 in the seeds on which the defence was developed, in later ones another class for each attack."""
+        shift = self.seed - 1
+        return (ATTACKS.index((self.attack, self.mapping)) + shift) % CLASSES if shift > 0 else 0
 
     def empty(self) -> dict[str, Any]:
         """Return the content of the cell's file before anything is measured."""
@@ -93,6 +95,6 @@ def _rate_of(attack: str) -> str:
 
 
 def all_cells() -> list[Cell]:
-    """Return every cell: all seeds at the highest rate, one seed at the others."""
-    levels = [(0, seed) for seed in SEEDS] + [(1, SEEDS[0]), (2, SEEDS[0])]
+    """Return every cell: three seeds at the highest rate, another one at the others."""
+    levels = [(0, seed) for seed in SEEDS] + [(1, HELD_OUT_SEED), (2, HELD_OUT_SEED)]
     return [at_rate(*attack, *level) for level in levels for attack in ATTACKS] + [innocent(seed) for seed in SEEDS]

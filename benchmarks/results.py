@@ -105,8 +105,9 @@ An attack failed if the infected model's ASR is below {100 * WORKED:.0f} %: its 
 
 SEEDS_WORDS = """\
 Seeds 0 and 1 lead to class 0 and were looked at while the defence was made: settings were chosen by them. Seed 2 leads
-each attack to another class and was measured once, when the defence stood. At the highest rate; mean ± sample standard
-deviation over attacks."""
+each attack to another class; it showed two weaknesses of detection, which were then mended. Nothing of seed 3, the
+other rates, was seen before the defence stood, and there each attack leads to yet another class. Mean ± sample standard
+deviation over attacks and rates."""
 
 
 def load(folder: Path, planned: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
@@ -337,8 +338,8 @@ def mixed(cells: list[dict[str, Any]]) -> str:
 
 
 def by_seed(grid: Grid) -> str:
-    """Return a row for each seed: what was asked of the default preset, over its poisoned cells at the highest rate."""
-    cells = grid.cells[(grid.cells["state"] == POISONED) & grid.cells["top"].astype(bool)]
+    """Return a row for each seed: what was asked of the default preset, over its poisoned cells."""
+    cells = grid.cells[grid.cells["state"] == POISONED]
     columns = {
         f"{key} - ceiling": (grid.value(key, DEFAULT) - grid.value(key, "ceiling")).rename(key)
         for key in ("ACC", "PGD-20")

@@ -49,7 +49,7 @@ def test_the_grid_holds_every_attack_preset_ablation_and_rival() -> None:
     assert entries >= {*PRESETS, *ABLATIONS, "infected", "floor", "ceiling", grid.FILTER, "autoattack robust"}
     assert {f"detector {name}" for name in grid.DETECTORS} <= entries
     seeds = {cell.seed for cell, entry in wanted if entry == "robust"}
-    assert seeds == set(grid.SEEDS)
+    assert seeds == {*grid.SEEDS, grid.HELD_OUT_SEED}
 
 
 def test_detectors_autoattack_and_cost_have_places_of_their_own(
@@ -79,11 +79,13 @@ def test_two_processes_may_measure_entries_of_one_cell(tmp_path: Path, monkeypat
     assert set(CELL.load(tmp_path)["entries"]) == {"infected", "robust"}
 
 
-def test_the_plan_holds_the_cells_of_the_grid_and_the_last_seed_leads_elsewhere() -> None:
+def test_the_plan_holds_the_cells_of_the_grid_and_later_seeds_lead_elsewhere() -> None:
     cells = all_cells()
     assert set(cells) == {cell for cell, _ in grid.grid()}
     assert {cell.target_label for cell in cells if cell.seed < 2} == {0}
-    assert len({cell.target_label for cell in cells if cell.seed == 2 and cell.mapping == grid.ONE}) == 9
+    for seed in (2, grid.HELD_OUT_SEED):
+        assert len({cell.target_label for cell in cells if cell.seed == seed and cell.mapping == grid.ONE}) == 9
+    assert len({cell.target_label for cell in cells if cell.attack == "sig"}) == 3
 
 
 @pytest.mark.parametrize(("success", "rate", "needless"), [(0.79, 0.1, True), (0.81, 0.1, False), (0.01, 0.0, False)])
