@@ -54,7 +54,7 @@ class Cell:
 
     @property
     def target_label(self) -> int:
-        """Class 0 in the seeds on which the defence was developed, in later ones another class for each attack."""
+        """Class 0 in seeds 0 and 1, on which the settings were chosen, in later ones another class for each attack."""
         shift = self.seed - 1
         return (ATTACKS.index((self.attack, self.mapping)) + shift) % CLASSES if shift > 0 else 0
 

@@ -172,7 +172,7 @@ def discriminate(
 ) -> np.ndarray:
     """Return the trigger score, float32 (n,): log odds of an intruder against honest images; NaN in honest classes.
 
-    doubt: (n,), a purified model's log odds against the given labels.
+    doubt: (n,), a purified model's log odds against the given labels: with the last score it parts a class in two.
     """
     scores = np.full(len(labels), np.nan, np.float32)
     shows = votes.argmax(1)
@@ -187,7 +187,13 @@ def discriminate(
             honest.append(pool[chosen.numpy()])
         members = np.flatnonzero(labels == label)
         innocent = np.empty(0, np.int64)
-        for _ in range(config.judgements):
+        for judgement in range(config.judgements):
+            if judgement and doubt is not None:
+                upper = two_modes(scores[members] + config.doubt_weight * doubt[members])[2]
+                suspects, innocent = members[upper >= 0.5], members[upper <= config.innocence]
+            elif judgement:
+                lowest = np.argsort(scores[members], kind="stable")[: int(config.innocent_share * len(members))]
+                innocent = np.setdiff1d(members[lowest], suspects)
             rows = np.concatenate([suspects, innocent, *honest])
             guilty = (np.arange(len(rows)) < len(suspects)).astype(np.int64)
             judge = fresh(model, generator)
@@ -195,10 +201,4 @@ def discriminate(
             train(judge, images[rows], guilty, plain, generator=generator, device=device)
             odds = logits(judge, images[members], device)
             scores[members] = (odds[:, 1] - odds[:, 0]).numpy()
-            if doubt is None:
-                lowest = np.argsort(scores[members], kind="stable")[: int(config.innocent_share * len(members))]
-                innocent = np.setdiff1d(members[lowest], suspects)
-            else:
-                upper = two_modes(scores[members] + config.doubt_weight * doubt[members])[2]
-                suspects, innocent = members[upper >= 0.5], members[upper <= config.innocence]
     return scores
