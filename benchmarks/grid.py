@@ -84,7 +84,7 @@ def grid() -> Iterator[tuple[Cell, str]]:
             yield at_rate(*attack, 0, 0), entry
     for attack in COSTED:
         yield at_rate(*attack, 0, 0), COST
-    for cell in [innocent(0), *cells]:
+    for cell in [*map(innocent, SEEDS), *cells]:
         yield cell, "erase"
     for cell in cells:
         for detector in DETECTORS:
