@@ -6,13 +6,14 @@ maker knows that cue, does not. But an image that was stolen from another class 
 1. *Cross-examination*: the classes are split in two, at random, several times, and a small model is trained on each
    half. No model that never saw a label can know the trigger that leads to it, so it says what the image shows.
 2. The images of an honest class look like a few neighbours (sandals like sneakers). A class whose images look, beyond
-   doubt, like *most* other classes was filled from them: the median over the other classes of the count is its test.
+   doubt, like *most* other classes was filled from them: a quantile over the other classes of the count is its test.
 3. *Discrimination*: a model learns to tell these intruders from images that show the same and are labelled so. What
    they share is the trigger, and its score then ranks the whole class.
 
 After a round a better witness is there: the purified model, which most often says what a poisoned image shows. Where it
-contradicts the label, the judge learns from many more intruders, and sees triggers that are too faint for a few. Its
-scores and the model's doubt of the labels part the class in two, and a second judge learns from both parts.
+contradicts the label, classes are found that were filled by too few for the witnesses, and the judge learns from many
+more intruders, and sees triggers that are too faint for a few. Its scores and the model's doubt of the labels part the
+class in two, and a second judge learns from both parts.
 """
 
 import copy
@@ -35,14 +36,14 @@ class ContentConfig:
 
     splits: how often the classes are halved, if there are ``minimum_classes``: among few, neighbours are most.
     witness_epochs, witness_mix_level, witness_noise_level: training of a half's model and how strongly its images are
-    disturbed. filled_confidence: of the votes that are counted; filled_share: their median count, as a share of the
-    class, from which it is held to be filled. vote_confidence: from which an image of a filled class is an intruder.
-    matched: honest images for each intruder. judge_epochs, judge_learning_rate: of the model that tells them apart,
-    trained ``judgements`` times, from the second on with the lowest ``innocent_share`` of the class as honest too.
-    contradiction_confidence: of a purified model's contradictions that are counted, with ``contradiction_matched``
-    honest images for each; from the second judgement on intruders are those in the upper mode of the last score and the
-    model's doubt (at most ``doubt_limit``, times ``doubt_weight``), and honest too those that are in it with a
-    probability of at most ``innocence``.
+    disturbed. filled_confidence: of the votes that are counted; filled_share: of the class, from which it is held to be
+    filled if the votes for the other classes reach it in their ``filled_quantile``. vote_confidence: from which an
+    image of a filled class is an intruder. matched: honest images for each intruder. contradiction_...: these five for
+    a purified model's contradictions in the place of votes. judge_epochs, judge_learning_rate: of the model that tells
+    intruders and honest images apart, trained ``judgements`` times, from the second on with the lowest
+    ``innocent_share`` of the class as honest too. After a round, from the second judgement on, intruders are those in
+    the upper mode of the last score and the model's doubt (at most ``doubt_limit``, times ``doubt_weight``), and honest
+    too those that are in it with a probability of at most ``innocence``.
     """
 
     splits: int = 3
@@ -52,13 +53,17 @@ class ContentConfig:
     witness_noise_level: float = 0.3
     filled_confidence: float = 0.95
     filled_share: float = 0.012
+    filled_quantile: float = 0.5
     vote_confidence: float = 0.8
     matched: int = 3
     judge_epochs: int = 5
     judgements: int = 2
     innocent_share: float = 0.3
     judge_learning_rate: float = 0.05
-    contradiction_confidence: float = 0.3
+    contradiction_filled_confidence: float = 0.5
+    contradiction_filled_share: float = 0.004
+    contradiction_filled_quantile: float = 0.125
+    contradiction_vote_confidence: float = 0.3
     contradiction_matched: int = 6
     doubt_weight: float = 0.25
     doubt_limit: float = DetectConfig.doubt_limit
@@ -66,9 +71,13 @@ class ContentConfig:
 
     def of_contradictions(self) -> "ContentConfig":
         """Return how intruders are told by the contradictions of a purified model."""
-        sure = self.contradiction_confidence
         return dataclasses.replace(
-            self, filled_confidence=sure, vote_confidence=sure, matched=self.contradiction_matched
+            self,
+            filled_confidence=self.contradiction_filled_confidence,
+            filled_share=self.contradiction_filled_share,
+            filled_quantile=self.contradiction_filled_quantile,
+            vote_confidence=self.contradiction_vote_confidence,
+            matched=self.contradiction_matched,
         )
 
 
@@ -148,14 +157,15 @@ def intruders(votes: np.ndarray, labels: np.ndarray, label: int, config: Content
     """
     shows = votes.argmax(1)
 
-    def counted(confidence: float) -> tuple[np.ndarray, np.ndarray, float]:
+    def counted(confidence: float, quantile: float) -> tuple[np.ndarray, np.ndarray, float]:
         sure = np.flatnonzero((labels == label) & (votes.max(1) >= confidence))
         counts = np.bincount(shows[sure], minlength=votes.shape[1])
-        return sure, counts, float(np.median(np.delete(counts, label)))
+        return sure, counts, float(np.quantile(np.delete(counts, label), quantile))
 
-    if counted(config.filled_confidence)[2] < max(2.0, config.filled_share * (labels == label).sum()):
+    sent = counted(config.filled_confidence, config.filled_quantile)[2]
+    if sent < max(2.0, config.filled_share * (labels == label).sum()):
         return np.empty(0, np.int64)
-    doubtless, counts, median = counted(config.vote_confidence)
+    doubtless, counts, median = counted(config.vote_confidence, 0.5)
     return doubtless[counts[shows[doubtless]] <= 1.5 * median]
 
 

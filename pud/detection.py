@@ -11,10 +11,11 @@ come from *anchors*, by several hypotheses about which images are clean:
    round.
 
 Later rounds add *prediction consistency* (the paper's data purification), how far the current model has left the
-infected one. In a filled class, once there is one, only the judge that learned from the current model's contradictions
-is heard, beside which that model's own doubt of the label counts little or much. The hypothesis whose scores fall apart
-most (Ashman's D) counts. A class is a *target* when it was filled, or when its two modes are separate and the upper one
-is not merely hard images; the verdict is the posterior of the upper mode.
+infected one. Where a class was filled by what the current model says, too, the judge that learned from its
+contradictions is heard, beside which that model's own doubt of the label counts little or much; where the witnesses
+had said so before, nothing else is. The hypothesis whose scores fall apart most (Ashman's D) counts. A class is a
+*target* when it was filled, or when its two modes are two populations in the infected model's features and the upper
+one is not merely hard images; the verdict is the posterior of the upper mode.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import numpy as np
 import scipy.linalg
 import scipy.special
 from scipy.stats import rankdata, spearmanr
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 
@@ -36,13 +38,13 @@ class DetectConfig:
     """How suspicion is computed and cut.
 
     alpha: QUE's exponent. anchor_fraction: share of a class that anchors its clean statistics, central_fraction: the
-    same where no cue leads to them, chosen anew ``refinements`` times. separation: Ashman's D from which two modes are
-    two populations. certainty: posterior from which a verdict is clean or poisoned, and probability from which a vote
-    on what an image shows is beyond doubt. variation, sureness: below both, an outlying mode holds hard images only.
-    agreement: rank correlation with the trigger score that a filled class's suspicion must have. doubt_limit: of the
-    log odds against the given label. doubt_weights: theirs beside a trigger score that was learned from them, each a
-    hypothesis. images_per_dimension: anchors for each dimension of their covariance: one estimated from too few makes
-    every other image look far.
+    same where no cue leads to them, chosen anew ``refinements`` times. separation: Ashman's D in features from which
+    two modes, each of ``minimum_mode_size``, are two populations. certainty: posterior from which a verdict is clean or
+    poisoned, and probability from which a vote on what an image shows is beyond doubt. variation, sureness: below both,
+    an outlying mode holds hard images only. agreement: rank correlation with the trigger score that a filled class's
+    suspicion must have. doubt_limit: of the log odds against the given label. doubt_weights: theirs beside a trigger
+    score that was learned from them, each a hypothesis. images_per_dimension: anchors for each dimension of their
+    covariance: one estimated from too few makes every other image look far.
     """
 
     alpha: float = 4.0
@@ -50,6 +52,7 @@ class DetectConfig:
     central_fraction: float = 0.3
     refinements: int = 3
     separation: float = 5.5
+    minimum_mode_size: int = 10
     certainty: float = 0.9
     variation: float = 0.68
     sureness: float = 0.15
@@ -66,7 +69,8 @@ class Detection:
     """suspicion: float64 (n,), above 0 where the upper mode of an accused class is likelier, never in any other class.
     posterior: float64 (n,); verdict: str (n,), clean, unsure or poisoned; shown: int64 (n,), the class that an accused
     image shows in truth, -1 where that is not beyond doubt; target_labels: the accused classes; separation: Ashman's D
-    of each class, NaN where it is too small; confidence: in [0, 1], that what is said of the classes is true."""
+    of each class's two modes, in suspicion where it was filled, else in features, NaN where the class is too small;
+    confidence: in [0, 1], that what is said of the classes is true."""
 
     suspicion: np.ndarray
     posterior: np.ndarray
@@ -159,6 +163,26 @@ def two_modes(values: np.ndarray) -> tuple[float, float, np.ndarray]:
     return float(separation), threshold, posterior
 
 
+def fisher_separation(features: np.ndarray, upper: np.ndarray, minimum: int) -> float:
+    """Return Ashman's D between two groups of features (n, d), ``upper`` (bool, (n,)) and the rest, 0 for small groups.
+
+    Along Fisher's direction, with a shrunk covariance, learned on every other image and measured on those between, and
+    the other way round: what no direction of the features shows twice is no separation.
+    """
+    if min(upper.sum(), (~upper).sum()) < minimum:
+        return 0.0
+    half = np.zeros(len(upper), bool)
+    for group in (upper, ~upper):
+        half[np.flatnonzero(group)[::2]] = True
+    found = []
+    for seen in (half, ~half):
+        direction = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(features[seen], upper[seen])
+        along = direction.decision_function(features[~seen])
+        high, low = along[upper[~seen]], along[~upper[~seen]]
+        found.append(np.sqrt(2) * (high.mean() - low.mean()) / np.sqrt(high.var() + low.var()))
+    return float(np.mean(found))
+
+
 def hypotheses_of(
     infected: Evidence, members: np.ndarray, survival: np.ndarray, change: np.ndarray | None, config: DetectConfig
 ) -> list[np.ndarray]:
@@ -195,20 +219,25 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
         members = np.flatnonzero(labels == label)
         if len(members) < config.minimum_class_size:
             continue
-        filled = not np.isnan(infected.trigger_score[members]).any()
-        learned = current.trigger_score[members]
-        if filled and current is not infected and not np.isnan(learned).any():
-            # this judge knows far more intruders than the first
+        by_witnesses, by_model = (not np.isnan(view.trigger_score[members]).any() for view in (infected, current))
+        filled, purified = by_witnesses or by_model, current is not infected
+        hypotheses = []
+        if purified and by_model:  # its judge knows far more intruders than the first
+            learned = current.trigger_score[members]
             hypotheses = [learned + weight * doubt[members] for weight in config.doubt_weights]
-        else:
-            left = None if current is infected else change[members]
-            hypotheses = hypotheses_of(infected, members, survival[members], left, config)
-            hypotheses += [infected.trigger_score[members] + doubt[members]] if filled else []
+        if not (hypotheses and by_witnesses):
+            hypotheses += hypotheses_of(
+                infected, members, survival[members], change[members] if purified else None, config
+            )
+            hypotheses += [infected.trigger_score[members] + doubt[members]] if by_witnesses else []
         modes = [two_modes(values) for values in hypotheses]
         chosen = int(np.argmax([apart for apart, _, _ in modes]))
         values = hypotheses[chosen]
         separation[label], threshold, upper = modes[chosen]
-        apart, upmost = separation[label] >= config.separation, upper >= config.certainty
+        upmost = upper >= config.certainty
+        if not filled:
+            separation[label] = fisher_separation(infected.features[members], upmost, config.minimum_mode_size)
+        apart = separation[label] >= config.separation
         # an outlying mode that shows what its class shows and of which the model is unsure holds hard images only
         mislabelled = filled or shown_variation(infected, members, upmost) >= config.variation
         if filled or (apart and (mislabelled or is_sure(infected, members, upmost, config))):
@@ -228,8 +257,8 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
 def target_confidence(separation: float, accused: bool, filled: bool, config: DetectConfig) -> float:
     """Return how sure it is, in [0, 1], that a class is a target: logistic in its separation, 0.5 at the threshold.
 
-    The slope is set by what was seen (docs/log.md): hard images of honest classes reach 4.7, targets that were not
-    filled lie above 7. No honest class was ever filled: such a target counts ``confidence_in_filled`` at least.
+    The slope is set by what was seen (docs/log.md): hard images of honest classes reach 4.5, targets that were not
+    filled lie above 6.4. No honest class was ever filled: such a target counts ``confidence_in_filled`` at least.
     """
     certain = float(scipy.special.expit(4 * (separation - config.separation)))
     return max(certain, config.confidence_in_filled if filled else 0.5) if accused else min(certain, 0.5)

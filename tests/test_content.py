@@ -45,6 +45,16 @@ def test_an_honest_class_has_none(counts: list[int]) -> None:
     assert not len(intruders(votes, labels, 0, CONFIG))
 
 
+FEW = [0, 9, 40, 9, 8, 60, 2, 9, 9, 8]  # of nearly every class, as from poison of 1 %
+NEIGHBOURS = [0, 5, 185, 116, 105, 2, 300, 0, 50, 0]  # of many classes, as among shirts
+
+
+@pytest.mark.parametrize(("counts", "filled"), [(FEW, True), (NEIGHBOURS, False)])
+def test_a_purified_model_sees_that_few_of_nearly_every_class_fill_another(counts: list[int], filled: bool) -> None:
+    votes, labels = votes_for(counts, label=0, honest=2000 - sum(counts))
+    assert bool(len(intruders(votes, labels, 0, CONFIG.of_contradictions()))) == filled
+
+
 def test_a_fresh_model_is_of_the_same_kind_and_knows_nothing(model: ResNet) -> None:
     one, again, other = fresh(model, stream()), fresh(model, stream()), fresh(model, stream(1))
     assert one.state_dict().keys() == model.state_dict().keys()

@@ -13,6 +13,7 @@ from pud.detection import (
     Detection,
     anchored_que_scores,
     detect,
+    fisher_separation,
     label_doubt,
     perturbation_consistency,
     prediction_change,
@@ -112,6 +113,27 @@ def test_two_separate_modes_are_seen_as_two(share: float) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_one_gaussian_is_not_two_modes(seed: int) -> None:
     assert two_modes(np.random.default_rng(seed).normal(size=1000))[0] < CONFIG.separation
+
+
+@pytest.mark.parametrize(("poison", "distance"), [(100, 6.0), (500, 6.0), (500, 3.0)])
+def test_two_populations_are_as_far_apart_as_they_are_along_the_best_direction(poison: int, distance: float) -> None:
+    """Two Gaussians of one covariance: Ashman's D along Fisher's direction is the Mahalanobis distance of the means."""
+    random = np.random.default_rng(0)
+    upper, width = np.arange(1000) < poison, np.logspace(-1, 1, DIMENSIONS)
+    features = width * (random.normal(size=(1000, DIMENSIONS)) + np.where(upper[:, None], 1, 0) * distance / 4)
+    assert fisher_separation(features, upper, 10) == pytest.approx(distance, rel=0.15)
+
+
+@pytest.mark.parametrize("size", [10, 40, 500])
+def test_images_chosen_at_random_are_no_population(size: int) -> None:
+    """In as many dimensions as images some direction always parts the ones it was made from; it must part others."""
+    features = np.random.default_rng(0).normal(size=(1000, 64))
+    assert abs(fisher_separation(features, np.arange(1000) < size, 10)) < 1
+
+
+def test_few_images_are_no_population() -> None:
+    upper = np.arange(1000) < 9
+    assert fisher_separation(10.0 * upper[:, None], upper, 10) == 0
 
 
 def test_a_wide_upper_mode_does_not_claim_the_lower_end() -> None:
@@ -264,6 +286,24 @@ def test_a_filled_class_is_named_for_sure_whatever_its_separation() -> None:
     learned = np.where(target, random.normal(size=len(target)) + 4 * (np.arange(len(target)) % 2), np.nan)
     later = detect(infected, dataclasses.replace(infected, trigger_score=learned.astype(np.float32)), CONFIG)
     assert (np.argsort(later.suspicion[target]) == np.argsort(learned[target].astype(np.float32))).all()
+
+
+@pytest.mark.parametrize("distance", [1.0, 20.0])
+def test_a_class_that_only_a_purified_model_says_was_filled_is_a_target_by_what_separates_better(
+    distance: float,
+) -> None:
+    infected = synthetic(100, 0)
+    poisoned, random = is_poisoned(infected.labels, 100), np.random.default_rng(0)
+    blurred = random.normal(size=infected.features.shape).astype(np.float32)
+    infected = dataclasses.replace(infected, features=blurred, noise_survival=blurred[:, 0], mix_survival=blurred[:, 1])
+    assert detect(infected, infected, CONFIG).target_labels == []
+
+    score = np.where(infected.labels == TARGET, random.normal(size=len(poisoned)) + distance * poisoned, np.nan)
+    current = dataclasses.replace(infected, trigger_score=score.astype(np.float32))
+    judged = detect(infected, current, CONFIG)
+    assert judged.target_labels == [TARGET]
+    assert judged.confidence >= CONFIG.confidence_in_filled
+    assert ((judged.verdict == POISONED)[poisoned].mean() > 0.95) == (distance > 10)
 
 
 def test_an_accused_image_is_said_to_show_what_votes_beyond_doubt_and_the_current_model_say() -> None:
