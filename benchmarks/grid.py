@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks.detectors import DETECTORS
-from benchmarks.plan import ALL, ATTACKS, FORMAT, HELD_OUT_SEED, ONE, SEEDS, WORK, Cell, at_rate, innocent
+from benchmarks.plan import ALL, ATTACKS, FORMAT, ONE, SEEDS, WORK, Cell, at_rate, innocent, other_rates
 from benchmarks.results import FILTER, WORKED
 from benchmarks.rivals import RIVALS, Given
 from pud.attacks import find_attack
@@ -102,10 +102,9 @@ def grid() -> Iterator[tuple[Cell, str]]:
         for cell in [*(at_rate(*attack, 0, seed) for attack in ATTACKS), innocent(seed)]:
             for entry in ("infected", "robust", "floor", "ceiling"):
                 yield cell, entry
-    for level in (1, 2):
-        for attack in ATTACKS:
-            for entry in ("infected", "robust", "floor", "ceiling"):
-                yield at_rate(*attack, level, HELD_OUT_SEED), entry
+    for cell in other_rates():
+        for entry in ("infected", "robust", "floor", "ceiling"):
+            yield cell, entry
     for cell in cells[1:]:
         for entry in ("paper", "aft"):
             yield cell, entry

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import grid
 from benchmarks.grid import ABLATIONS, Cell, is_done
-from benchmarks.plan import all_cells
+from benchmarks.plan import HELD_OUT_SEED, OTHER_RATES_SEED, all_cells
 from pud.attacks import ATTACKS
 from pud.purification import PRESETS
 
@@ -49,7 +49,7 @@ def test_the_grid_holds_every_attack_preset_ablation_and_rival() -> None:
     assert entries >= {*PRESETS, *ABLATIONS, "infected", "floor", "ceiling", grid.FILTER, "autoattack robust"}
     assert {f"detector {name}" for name in grid.DETECTORS} <= entries
     seeds = {cell.seed for cell, entry in wanted if entry == "robust"}
-    assert seeds == {*grid.SEEDS, grid.HELD_OUT_SEED}
+    assert seeds == {*grid.SEEDS, OTHER_RATES_SEED, HELD_OUT_SEED}
 
 
 def test_detectors_autoattack_and_cost_have_places_of_their_own(
@@ -83,9 +83,9 @@ def test_the_plan_holds_the_cells_of_the_grid_and_later_seeds_lead_elsewhere() -
     cells = all_cells()
     assert set(cells) == {cell for cell, _ in grid.grid()}
     assert {cell.target_label for cell in cells if cell.seed < 2} == {0}
-    for seed in (2, grid.HELD_OUT_SEED):
+    for seed in (2, OTHER_RATES_SEED):
         assert len({cell.target_label for cell in cells if cell.seed == seed and cell.mapping == grid.ONE}) == 9
-    assert len({cell.target_label for cell in cells if cell.attack == "sig"}) == 3
+    assert len({cell.target_label for cell in cells if cell.attack == "sig"}) == 4
 
 
 @pytest.mark.parametrize(("success", "rate", "needless"), [(0.79, 0.1, True), (0.81, 0.1, False), (0.01, 0.0, False)])
