@@ -18,6 +18,7 @@ had said so before, nothing else is. The hypothesis whose scores fall apart most
 one is not merely hard images; the verdict is the posterior of the upper mode.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,23 +145,28 @@ def refined_que_scores(features: np.ndarray, cue: np.ndarray, fraction: float, c
     return scores
 
 
+def ashmans_d(means: Sequence[float], variances: Sequence[float]) -> float:
+    """Return sqrt(2) (m1 - m0) / sqrt(v0 + v1) of a lower and an upper population (Ashman et al. 1994)."""
+    return float(np.sqrt(2) * (means[1] - means[0]) / np.sqrt(variances[0] + variances[1]))
+
+
 def two_modes(values: np.ndarray) -> tuple[float, float, np.ndarray]:
     """Fit two Gaussians to values (n,): return Ashman's D, the threshold between them, posterior (n,) of the upper one.
 
-    D = sqrt(2) |m1 - m0| / sqrt(s0^2 + s1^2); above about 2 the modes are visibly apart (Ashman et al. 1994).
+    Above a D of about 2 the modes are visibly apart (Ashman et al. 1994).
     """
     column = values[:, None]
     mixture = GaussianMixture(2, n_init=3, random_state=0).fit(column)
     low, high = np.argsort(mixture.means_[:, 0])
     means, variances = mixture.means_[:, 0], mixture.covariances_[:, 0, 0]
-    separation = np.sqrt(2) * (means[high] - means[low]) / np.sqrt(variances[low] + variances[high])
+    separation = ashmans_d((means[low], means[high]), (variances[low], variances[high]))
     grid = np.linspace(means[low], means[high], 1001)
     above = mixture.predict_proba(grid[:, None])[:, high] >= 0.5
     threshold = float(grid[np.argmax(above)])
     posterior = mixture.predict_proba(column)[:, high]
     posterior[values < means[low]] = 0.0  # a wide upper mode must not claim the far end of the lower one
     posterior[values > means[high]] = np.maximum(posterior[values > means[high]], 1 - 1e-6)
-    return float(separation), threshold, posterior
+    return separation, threshold, posterior
 
 
 def fisher_separation(features: np.ndarray, upper: np.ndarray, minimum: int) -> float:
@@ -178,8 +184,8 @@ def fisher_separation(features: np.ndarray, upper: np.ndarray, minimum: int) -> 
     for seen in (half, ~half):
         direction = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(features[seen], upper[seen])
         along = direction.decision_function(features[~seen])
-        high, low = along[upper[~seen]], along[~upper[~seen]]
-        found.append(np.sqrt(2) * (high.mean() - low.mean()) / np.sqrt(high.var() + low.var()))
+        low, high = along[~upper[~seen]], along[upper[~seen]]
+        found.append(ashmans_d((low.mean(), high.mean()), (low.var(), high.var())))
     return float(np.mean(found))
 
 
@@ -207,6 +213,7 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
     """Judge every training image from the infected and the current model's evidence (the same one in round 0)."""
     labels = infected.labels
     n, classes = infected.logits.shape
+    purified = current is not infected
     survival = perturbation_consistency(infected)
     change = prediction_change(infected.logits, current.logits)
     doubt = label_doubt(current.logits, labels, config.doubt_limit)
@@ -220,15 +227,14 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
         if len(members) < config.minimum_class_size:
             continue
         by_witnesses, by_model = (not np.isnan(view.trigger_score[members]).any() for view in (infected, current))
-        filled, purified = by_witnesses or by_model, current is not infected
+        filled, judged = by_witnesses or by_model, by_model and purified
         hypotheses = []
-        if purified and by_model:  # its judge knows far more intruders than the first
+        if judged:  # this judge knows far more intruders than the first
             learned = current.trigger_score[members]
-            hypotheses = [learned + weight * doubt[members] for weight in config.doubt_weights]
-        if not (hypotheses and by_witnesses):
-            hypotheses += hypotheses_of(
-                infected, members, survival[members], change[members] if purified else None, config
-            )
+            hypotheses += [learned + weight * doubt[members] for weight in config.doubt_weights]
+        if not (judged and by_witnesses):
+            left = change[members] if purified else None
+            hypotheses += hypotheses_of(infected, members, survival[members], left, config)
             hypotheses += [infected.trigger_score[members] + doubt[members]] if by_witnesses else []
         modes = [two_modes(values) for values in hypotheses]
         chosen = int(np.argmax([apart for apart, _, _ in modes]))
@@ -257,8 +263,9 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
 def target_confidence(separation: float, accused: bool, filled: bool, config: DetectConfig) -> float:
     """Return how sure it is, in [0, 1], that a class is a target: logistic in its separation, 0.5 at the threshold.
 
-    The slope is set by what was seen (docs/log.md): hard images of honest classes reach 4.5, targets that were not
-    filled lie above 6.4. No honest class was ever filled: such a target counts ``confidence_in_filled`` at least.
+    The slope is set by what was seen (docs/log.md): hard images of honest classes reach 4.5, targets that are accused
+    without being filled lie above 6.4. No honest class was ever filled: such a target counts ``confidence_in_filled``
+    at least.
     """
     certain = float(scipy.special.expit(4 * (separation - config.separation)))
     return max(certain, config.confidence_in_filled if filled else 0.5) if accused else min(certain, 0.5)
