@@ -12,7 +12,7 @@ maker knows that cue, does not. But an image that was stolen from another class 
 
 After a round a better witness is there: the purified model, which most often says what a poisoned image shows. Where it
 contradicts the label, classes are found that were filled by too few for the witnesses, and the judge learns from many
-more intruders, and sees triggers that are too faint for a few. Its scores and the model's doubt of the labels part the
+more intruders, and sees triggers that are too faint for a few. Its scores and the model's intruder odds part the
 class in two, and a second judge learns from both parts.
 """
 
@@ -42,8 +42,8 @@ class ContentConfig:
     a purified model's contradictions in the place of votes. judge_epochs, judge_learning_rate: of the model that tells
     intruders and honest images apart, trained ``judgements`` times, from the second on with the lowest
     ``innocent_share`` of the class as honest too. After a round, from the second judgement on, intruders are those in
-    the upper mode of the last score and the model's doubt (at most ``doubt_limit``, times ``doubt_weight``), and honest
-    too those that are in it with a probability of at most ``innocence``.
+    the upper mode of the last score and ``doubt_weight`` times the intruder odds, with a doubt of at most
+    ``doubt_limit``, honest too those that are in it with a probability of at most ``innocence``.
     """
 
     splits: int = 3
@@ -65,7 +65,7 @@ class ContentConfig:
     contradiction_filled_quantile: float = 0.125
     contradiction_vote_confidence: float = 0.3
     contradiction_matched: int = 6
-    doubt_weight: float = 0.25
+    doubt_weight: float = 0.75
     doubt_limit: float = DetectConfig.doubt_limit
     innocence: float = 0.1
 
@@ -178,11 +178,11 @@ def discriminate(
     *,
     generator: torch.Generator,
     device: torch.device,
-    doubt: np.ndarray | None = None,
+    odds: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the trigger score, float32 (n,): log odds of an intruder against honest images; NaN in honest classes.
 
-    doubt: (n,), a purified model's log odds against the given labels: with the last score it parts a class in two.
+    odds: (n,), a purified model's intruder odds (pud.detection): with the last score they part a class in two.
     """
     scores = np.full(len(labels), np.nan, np.float32)
     shows = votes.argmax(1)
@@ -198,8 +198,8 @@ def discriminate(
         members = np.flatnonzero(labels == label)
         innocent = np.empty(0, np.int64)
         for judgement in range(config.judgements):
-            if judgement and doubt is not None:
-                upper = two_modes(scores[members] + config.doubt_weight * doubt[members])[2]
+            if judgement and odds is not None:
+                upper = two_modes(scores[members] + config.doubt_weight * odds[members])[2]
                 suspects, innocent = members[upper >= 0.5], members[upper <= config.innocence]
             elif judgement:
                 lowest = np.argsort(scores[members], kind="stable")[: int(config.innocent_share * len(members))]
@@ -209,6 +209,6 @@ def discriminate(
             judge = fresh(model, generator)
             plain = TrainConfig(epochs=config.judge_epochs, learning_rate=config.judge_learning_rate)
             train(judge, images[rows], guilty, plain, generator=generator, device=device)
-            odds = logits(judge, images[members], device)
-            scores[members] = (odds[:, 1] - odds[:, 0]).numpy()
+            said = logits(judge, images[members], device)
+            scores[members] = (said[:, 1] - said[:, 0]).numpy()
     return scores

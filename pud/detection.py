@@ -43,9 +43,9 @@ class DetectConfig:
     two modes, each of ``minimum_mode_size``, are two populations. certainty: posterior from which a verdict is clean or
     poisoned, and probability from which a vote on what an image shows is beyond doubt. variation, sureness: below both,
     an outlying mode holds hard images only. agreement: rank correlation with the trigger score that a filled class's
-    suspicion must have. doubt_limit: of the log odds against the given label. doubt_weights: theirs beside a trigger
-    score that was learned from them, each a hypothesis. images_per_dimension: anchors for each dimension of their
-    covariance: one estimated from too few makes every other image look far.
+    suspicion must have. doubt_limit: of the log odds against the given label. doubt_weights: of the intruder odds
+    beside a trigger score that was learned from them, each a hypothesis. images_per_dimension: anchors for each
+    dimension of their covariance: one estimated from too few makes every other image look far.
     """
 
     alpha: float = 4.0
@@ -217,6 +217,7 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
     survival = perturbation_consistency(infected)
     change = prediction_change(infected.logits, current.logits)
     doubt = label_doubt(current.logits, labels, config.doubt_limit)
+    odds = intruder_odds(current.logits, labels, config.doubt_limit)
     suspicion, posterior = np.zeros(n), np.zeros(n)
     separation = np.full(classes, np.nan)
     sure = np.zeros(classes)
@@ -231,10 +232,11 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
         hypotheses = []
         if judged:  # this judge knows far more intruders than the first
             learned = current.trigger_score[members]
-            hypotheses += [learned + weight * doubt[members] for weight in config.doubt_weights]
+            hypotheses += [learned + weight * odds[members] for weight in config.doubt_weights]
         if not (judged and by_witnesses):
             left = change[members] if purified else None
-            hypotheses += hypotheses_of(infected, members, survival[members], left, config)
+            found = hypotheses_of(infected, members, survival[members], left, config)
+            hypotheses += [values for values in found if not (judged and is_opposed(values, odds[members]))]
             hypotheses += [infected.trigger_score[members] + doubt[members]] if by_witnesses else []
         modes = [two_modes(values) for values in hypotheses]
         chosen = int(np.argmax([apart for apart, _, _ in modes]))
@@ -277,6 +279,31 @@ def label_doubt(logits: np.ndarray, labels: np.ndarray, limit: float) -> np.ndar
     given = others[np.arange(len(labels)), labels]
     others[np.arange(len(labels)), labels] = -np.inf
     return np.clip(scipy.special.logsumexp(others, axis=1) - given, -limit, limit)
+
+
+def intruder_odds(logits: np.ndarray, labels: np.ndarray, limit: float) -> np.ndarray:
+    """Return (n,): log odds that an image was put into its class, from a purified model's logits (n, k).
+
+    They are the doubt of its label, less what it has in common with honest images: every class sends about as many, m,
+    the median over the others. So of c images in which the model sees one class that is not theirs, c - m are honest,
+    and the odds are m to c - m: a neighbour, such as shirts for T-shirts, has c > 2 m.
+    """
+    others = logits.copy()
+    others[np.arange(len(labels)), labels] = -np.inf
+    shown, contradicted = others.argmax(1), logits.argmax(1) != labels
+    odds = label_doubt(logits, labels, limit)
+    for label in np.unique(labels):
+        members = labels == label
+        counts = np.bincount(shown[members & contradicted], minlength=logits.shape[1])
+        sent = max(1.0, float(np.median(np.delete(counts, label))))
+        odds[members] += np.log(sent / np.maximum(counts - sent, sent))[shown[members]]
+    return odds
+
+
+def is_opposed(suspicion: np.ndarray, odds: np.ndarray) -> bool:
+    """Tell whether suspicions (m,) rank images with intruder odds above 0 below the rest."""
+    put = odds > 0
+    return bool(put.any() and not put.all() and roc_auc_score(put, suspicion) < 0.5)
 
 
 def shown_variation(evidence: Evidence, members: np.ndarray, accused: np.ndarray) -> float:

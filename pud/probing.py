@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from pud.content import ContentConfig, contradictions, cross_examine, discriminate
 from pud.data import pixels
-from pud.detection import label_doubt
+from pud.detection import intruder_odds
 from pud.device import autocast
 from pud.evidence import Evidence
 from pud.models import ResNet, frozen
@@ -85,14 +85,14 @@ def probe(
     similarity = functional.normalize(torch.cat(x_adv_features), dim=1) @ functional.normalize(means, dim=1).T
     said = torch.cat(logits).cpu().numpy()
     content: ContentConfig = config
-    doubt = None
+    odds = None
     if purified:
         content = config.of_contradictions()
         votes = contradictions(said, labels, content)
-        doubt = label_doubt(said, labels, config.doubt_limit)
+        odds = intruder_odds(said, labels, config.doubt_limit)
     else:
         votes = cross_examine(model, images, labels, content, generator=generator, device=device)
-    trigger_score = discriminate(model, images, labels, votes, content, generator=generator, device=device, doubt=doubt)
+    trigger_score = discriminate(model, images, labels, votes, content, generator=generator, device=device, odds=odds)
     return Evidence(
         labels=labels,
         logits=said,

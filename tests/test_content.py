@@ -103,7 +103,7 @@ def test_the_judge_scores_images_with_the_trigger_above_honest_ones(
 ) -> None:
     """Every third image of the other classes is stolen into class 0 and carries a white square.
 
-    Votes name one in ``named`` of them; where that is few, a purified model's doubt divides the class in two.
+    Votes name one in ``named`` of them; where that is few, a purified model's odds divide the class in two.
     """
     images, true = np.array(train_split.images), train_split.labels
     stolen = (np.arange(len(true)) % 3 == 0) & (true != 0)
@@ -113,8 +113,8 @@ def test_the_judge_scores_images_with_the_trigger_above_honest_ones(
     votes[stolen, true[stolen]] = np.where(np.arange(stolen.sum()) % named == 0, 0.97, 0)
     config = ContentConfig(judge_epochs=4)
     noise = np.random.default_rng(0).normal(size=len(true))
-    doubt = np.where(stolen, 4, -4) + noise if doubted else None
-    score = discriminate(model, images, labels, votes, config, generator=stream(), device=CPU, doubt=doubt)
+    odds = np.where(stolen, 4, -4) + noise if doubted else None
+    score = discriminate(model, images, labels, votes, config, generator=stream(), device=CPU, odds=odds)
     assert np.isnan(score[labels != 0]).all()
     assert np.median(score[stolen]) > np.quantile(score[(labels == 0) & ~stolen], 0.9)
 

@@ -14,6 +14,8 @@ from pud.detection import (
     anchored_que_scores,
     detect,
     fisher_separation,
+    intruder_odds,
+    is_opposed,
     label_doubt,
     perturbation_consistency,
     prediction_change,
@@ -356,6 +358,38 @@ def test_doubt_is_the_log_odds_of_another_label() -> None:
     doubt = label_doubt(evidence.logits, evidence.labels, 6)
     np.testing.assert_allclose(doubt[expected > -5], expected[expected > -5], atol=1e-2)
     assert doubt.min() >= -6
+
+
+def test_images_of_a_natural_neighbour_are_less_likely_to_have_been_put_into_a_class() -> None:
+    """Of class 0, 4 images look like each of classes 1 to 3 and 16 like its neighbour 4: 4 of these were put there."""
+    shown = np.repeat(np.arange(5), [50, 4, 4, 4, 16])
+    logits = 3 * np.eye(5, dtype=np.float32)[shown]
+    labels = np.zeros(len(shown), np.int64)
+    neighbour = np.where(shown == 4, np.log(4 / (16 - 4)), 0)
+    np.testing.assert_allclose(intruder_odds(logits, labels, 6) - label_doubt(logits, labels, 6), neighbour, atol=1e-9)
+
+
+def test_a_suspicion_that_ranks_what_was_put_there_below_the_rest_is_opposed() -> None:
+    odds = np.array([-2.0, -1.0, 1.0, 2.0])
+    assert is_opposed(-odds, odds)
+    assert not is_opposed(odds, odds)
+    assert not is_opposed(-odds, odds - 5)
+
+
+def test_what_the_purified_model_takes_for_put_there_outweighs_a_better_separation() -> None:
+    """Half of the class lies apart, in features and in survival, and it is the honest half."""
+    apart = 150
+    infected = synthetic(apart, 0)
+    poisoned, target = ~is_poisoned(infected.labels, apart) & (infected.labels == TARGET), infected.labels == TARGET
+    random = np.random.default_rng(0)
+    learned = np.where(target, random.normal(np.where(poisoned, 4, 0), 1), np.nan).astype(np.float32)
+    logits = (
+        5 * np.eye(CLASSES, dtype=np.float32)[np.where(poisoned, (np.arange(len(target)) % 3 + 2) % 4, infected.labels)]
+    )
+    for said, right in ((infected.logits, False), (logits, True)):
+        judged = detect(infected, dataclasses.replace(infected, logits=said, trigger_score=learned), CONFIG)
+        assert judged.target_labels == [TARGET]
+        assert ((judged.verdict[poisoned] == POISONED).mean() > 0.9) == right
 
 
 def test_a_judge_that_learned_from_contradictions_finds_poison_that_the_first_could_not() -> None:
