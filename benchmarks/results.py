@@ -106,8 +106,9 @@ An attack failed if the infected model's ASR is below {100 * WORKED:.0f} %: its 
 SEEDS_WORDS = """\
 Seeds 0 and 1 lead to class 0 and were looked at while the defence was made: settings were chosen by them. Seed 2 leads
 each attack to another class; it showed two weaknesses of detection, which were then mended. So did seed 3, the other
-rates, with yet other classes: four cells were missed before that (docs/log.md). Of seed 4, which repeats these four
-with a new seed and new classes, nothing was seen before. Mean ± sample standard deviation over attacks and rates."""
+rates, with yet other classes: four cells were missed before that (docs/log.md). Seed 4 repeats these four with other
+classes; its adaptive blend showed one more weakness, mended since 925eb43. Mean ± sample standard deviation over
+attacks and rates."""
 
 
 def load(folder: Path, planned: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
