@@ -12,10 +12,11 @@ come from *anchors*, by several hypotheses about which images are clean:
 
 Later rounds add *prediction consistency* (the paper's data purification), how far the current model has left the
 infected one. Where a class was filled by what the current model says, too, the judge that learned from its
-contradictions is heard, beside which that model's own doubt of the label counts little or much; where the witnesses
-had said so before, nothing else is. The hypothesis whose scores fall apart most (Ashman's D) counts. A class is a
-*target* when it was filled, or when its two modes are two populations in the infected model's features and the upper
-one is not merely hard images; the verdict is the posterior of the upper mode.
+contradictions is heard, beside which the intruder odds by that model count little or much; where the witnesses had
+said so before, nothing else is, and where not, no hypothesis that those odds oppose. The hypothesis whose scores fall
+apart most (Ashman's D) counts. A class is a *target* when it was filled, or when its two modes are two populations in
+the infected model's features and the upper one is not merely hard images; the verdict is the posterior of the upper
+mode.
 """
 
 from collections.abc import Sequence
