@@ -19,6 +19,8 @@ PIP_SOURCE = $(if $(filter cuda,$(VARIANT)),PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev
 .DEFAULT_GOAL := help
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# eight processes that nothing here uses
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'

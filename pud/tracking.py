@@ -97,11 +97,15 @@ def check(tracking: Tracking) -> None:
     try:
         _client(tracking)
     except Exception as error:  # sqlalchemy, requests and mlflow each have their own
-        reason = without_userinfo(error).strip().splitlines()[0][:200]
         raise InputError(
-            f"MLflow at {without_userinfo(tracking.uri)} cannot be reached ({reason}): start it (make mlflow), "
+            f"MLflow at {without_userinfo(tracking.uri)} cannot be reached ({_reason(error)}): start it (make mlflow), "
             "give another --tracking-uri, or run with --no-tracking"
         ) from None  # its text may hold a password
+
+
+def _reason(error: Exception) -> str:
+    """Return the beginning of an error's text, without a password."""
+    return "".join(without_userinfo(error).strip().splitlines()[:1])[:200]
 
 
 def _condition(tags: dict[str, str]) -> str:
@@ -219,10 +223,10 @@ def sync(folder: Path, uri: str | None = None) -> list[str]:
             log_stage(tracking, until, one["stage"], step=one["step"], parameters=one["parameters"], **files)
             if one["stage"] == PURIFIED:
                 close(tracking, "FINISHED")
-        except LOST:
-            where = without_userinfo(tracking.uri)
+        except LOST as error:
+            where, reason = without_userinfo(tracking.uri), _reason(error)
             raise InputError(
-                f"MLflow at {where} was lost again at stage {one['stage']}: sync once it is back"
+                f"MLflow at {where} was lost again at stage {one['stage']} ({reason}): sync once it is back"
             ) from None
         gone = [key for key, file in files.items() if one[key] and not file]
         said.append(f"{one['stage']} {one['step']} recorded" + (f", without its {' and '.join(gone)}" if gone else ""))

@@ -140,7 +140,8 @@ class TrackingServer:
         address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         places = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         places += ["--artifacts-destination", str(self.folder / "artifacts")]
-        environment = os.environ | {"MLFLOW_FLASK_SERVER_SECRET_KEY": "key"}
+        given = {"MLFLOW_FLASK_SERVER_SECRET_KEY": "key", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        environment = os.environ | given
         if self.password:
             address.append("--app-name=basic-auth")
             environment["MLFLOW_AUTH_ADMIN_PASSWORD"] = self.password

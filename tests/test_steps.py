@@ -358,6 +358,7 @@ def test_a_tracking_server_killed_in_the_middle_gets_the_rest_by_the_command_tha
         told = capsys.readouterr().err.splitlines()[-1]
         server.start()
         done = CliRunner().invoke(app, shlex.split(told.partition("pud ")[2]))
+        assert done.exception is None, done.exception
         assert [line.split()[0] for line in done.output.splitlines()] == ["round", "purified"]
         assert server.content("killed") == server.content("undisturbed")
     finally:

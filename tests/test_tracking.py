@@ -187,6 +187,15 @@ def test_what_mlflow_missed_is_sent_to_where_the_run_looked_for_it(server: Track
     assert sync(tmp_path) == ["nothing is missing in MLflow"]
 
 
+def test_what_mlflow_refuses_is_kept_and_its_reason_said(server: TrackingServer, tmp_path: Path) -> None:
+    client = MlflowClient(server.uri)
+    client.delete_experiment(client.create_experiment("deleted"))
+    untracked(tmp_path, Tracking(server.uri, "deleted", "a"), STAGES)
+    with pytest.raises(InputError, match=r"at stage infected \(.*active"):
+        sync(tmp_path)
+    assert (tmp_path / "untracked.json").exists()
+
+
 @pytest.mark.parametrize(
     "uri", ["http://somebody:opensesame@127.0.0.1:9", "postgresql://somebody:open@sesame@127.0.0.1:9/mlflow"]
 )
