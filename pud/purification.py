@@ -30,8 +30,9 @@ class PurifyConfig:
     epochs the first so many attack; later ones train plainly. epsilon: of PGD, in [0, 1] pixels; steps; step_size of
     epsilon. adversarial_fraction: share of a batch that PGD attacks. relabel: give accused images the label of what
     they show, where that is beyond doubt. stamp_rate: share of a batch that carries the estimated trigger under its
-    right label. unlearn_fraction, unlearn_weight: accused images added to a batch, as a share of it, and the weight of
-    their loss. consistency_weight, ema_decay: of the mean teacher.
+    right label; stamp_strength: from once to so many times as strongly as estimated, for an attacker may stamp more
+    strongly than the training images show (as adaptive blend does). unlearn_fraction, unlearn_weight: accused images
+    added to a batch, as its share, and the weight of their loss. consistency_weight, ema_decay: of the mean teacher.
     """
 
     keep: tuple[float, ...] = (0.2, 0.95)
@@ -47,6 +48,7 @@ class PurifyConfig:
     adversarial_fraction: tuple[float, ...] = (0.6, 1.0)
     relabel: bool = True
     stamp_rate: float = 0.1
+    stamp_strength: float = 2.0
     unlearn_fraction: float = 0.125
     unlearn_weight: float = 0.1
     consistency_weight: float = 0.05
@@ -142,8 +144,9 @@ class AffineTrigger:
     scale: Tensor
     shift: Tensor
 
-    def __call__(self, images: Tensor) -> Tensor:
-        return (self.scale * images + self.shift).clamp_(0, 1)
+    def __call__(self, images: Tensor, strength: Tensor | float = 1.0) -> Tensor:
+        """Return images (n, c, h, w) moved ``strength`` times, a number or (n, 1, 1, 1), as far as the trigger does."""
+        return (images + strength * ((self.scale - 1) * images + self.shift)).clamp_(0, 1)
 
 
 def estimate_trigger(accused: Tensor, clean: Tensor) -> AffineTrigger:
@@ -224,7 +227,8 @@ def purify(
         if trigger is not None:
             stamped = torch.rand(len(x), generator=generator) < config.stamp_rate
             stamped &= ~torch.from_numpy(state.poisoned[chosen])  # a relabelled image carries the trigger itself
-            x = torch.where(stamped.to(device)[:, None, None, None], trigger(x), x)
+            strength = 1 + (config.stamp_strength - 1) * torch.rand(len(x), 1, 1, 1, generator=generator)
+            x = torch.where(stamped.to(device)[:, None, None, None], trigger(x, strength.to(device)), x)
         extra = rejected[:0]
         if len(rejected):
             drawn = torch.randint(len(rejected), (int(config.unlearn_fraction * len(x)),), generator=generator)

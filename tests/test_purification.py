@@ -72,9 +72,15 @@ def test_a_patch_on_a_constant_background_is_a_shift() -> None:
 def test_an_estimate_stays_in_the_image_range_and_leaves_its_input_alone() -> None:
     images = some_images(4)
     before = images.clone()
-    stamped = AffineTrigger(torch.full((1, 6, 6), 0.9), torch.full((1, 6, 6), 0.5))(images)
+    stamped = AffineTrigger(torch.full((1, 6, 6), 0.9), torch.full((1, 6, 6), 0.5))(images, 2.0)
     assert stamped.max() == 1
     assert torch.equal(images, before)
+
+
+def test_a_stamp_twice_as_strong_moves_each_image_twice_as_far() -> None:
+    images, trigger = some_images(2), AffineTrigger(torch.full((1, 6, 6), 0.9), torch.full((1, 6, 6), 0.05))
+    moved = trigger(images, torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)) - images
+    torch.testing.assert_close(moved, torch.tensor([1.0, 2.0]).view(2, 1, 1, 1) * (trigger(images) - images))
 
 
 def test_forgetting_is_minus_the_logarithm_of_not_being_the_label() -> None:
