@@ -50,7 +50,7 @@ class PurifyConfig:
     stamp_rate: float = 0.1
     stamp_strength: float = 2.0
     unlearn_fraction: float = 0.125
-    unlearn_weight: float = 0.1
+    unlearn_weight: float = 0.3
     consistency_weight: float = 0.05
     ema_decay: float = 0.99
 
