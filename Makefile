@@ -40,13 +40,12 @@ demo: $(READY) $(DATA) ## the whole pipeline on this machine: BadNets on Fashion
 	$(BIN)/pud run --trigger badnets --seed 0
 
 # two processes of one thread each, for most of the time goes into imports; a file's tests share its servers
-PYTEST = PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
-
 test: $(READY) ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST) -m "not cluster and not containers"
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest -m "not cluster and not containers" \
+	  -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: test cluster-test image-test ## all three
 

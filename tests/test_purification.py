@@ -72,7 +72,7 @@ def test_a_patch_on_a_constant_background_is_a_shift() -> None:
 def test_an_estimate_stays_in_the_image_range_and_leaves_its_input_alone() -> None:
     images = some_images(4)
     before = images.clone()
-    stamped = AffineTrigger(torch.full((1, 6, 6), 0.9), torch.full((1, 6, 6), 0.5))(images, 2.0)
+    stamped = AffineTrigger(torch.full((1, 6, 6), 0.9), torch.full((1, 6, 6), 0.5))(images)
     assert stamped.max() == 1
     assert torch.equal(images, before)
 
