@@ -70,9 +70,10 @@ class DetectConfig:
 class Detection:
     """suspicion: float64 (n,), above 0 where the upper mode of an accused class is likelier, never in any other class.
     posterior: float64 (n,); verdict: str (n,), clean, unsure or poisoned; shown: int64 (n,), the class that an accused
-    image shows in truth, -1 where that is not beyond doubt; target_labels: the accused classes; separation: Ashman's D
-    of each class's two modes, in suspicion where it was filled, else in features, NaN where the class is too small;
-    confidence: in [0, 1], that what is said of the classes is true."""
+    image shows in truth, its label where the accused show what their class shows, -1 where that is not beyond doubt;
+    target_labels: the accused classes; separation: Ashman's D of each class's two modes, in suspicion where it was
+    filled, else in features, NaN where the class is too small; confidence: in [0, 1], that what is said of the classes
+    is true."""
 
     suspicion: np.ndarray
     posterior: np.ndarray
@@ -259,7 +260,8 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
         suspicion[members] = values - threshold
     verdict = np.select([posterior >= config.certainty, posterior > 1 - config.certainty], [POISONED, UNSURE], CLEAN)
     confidence = float(sure[targets].min() if targets else 1 - sure.max())
-    shown = truly_shown(infected, current, relabel & (verdict == POISONED), config)
+    accused = verdict == POISONED
+    shown = np.where(accused & ~relabel, labels, truly_shown(infected, current, accused & relabel, config))
     return Detection(suspicion, posterior, verdict, shown, targets, separation, confidence)
 
 

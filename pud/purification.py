@@ -29,10 +29,11 @@ class PurifyConfig:
     keep: share of each class's clean verdicts to train on, the least suspicious first. adversarial_epochs: of a round's
     epochs the first so many attack; later ones train plainly. epsilon: of PGD, in [0, 1] pixels; steps; step_size of
     epsilon. adversarial_fraction: share of a batch that PGD attacks. relabel: give accused images the label of what
-    they show, where that is beyond doubt. stamp_rate: share of a batch that carries the estimated trigger under its
-    right label; stamp_strength: from once to so many times as strongly as estimated, for an attacker may stamp more
-    strongly than the training images show (as adaptive blend does). unlearn_fraction, unlearn_weight: accused images
-    added to a batch, as its share, and the weight of their loss. consistency_weight, ema_decay: of the mean teacher.
+    they show, where that is beyond doubt, and unlearn none whose label is right. stamp_rate: share of a batch that
+    carries the estimated trigger under its right label; stamp_strength: from once to so many times as strongly as
+    estimated, for an attacker may stamp more strongly than the training images show (as adaptive blend does).
+    unlearn_fraction, unlearn_weight: accused images added to a batch, as its share, and the weight of their loss.
+    consistency_weight, ema_decay: of the mean teacher.
     """
 
     keep: tuple[float, ...] = (0.2, 0.95)
@@ -193,8 +194,12 @@ def purify(
     *,
     generator: torch.Generator,
     device: torch.device,
+    excused: np.ndarray | None = None,
 ) -> None:
     """Run one round in place on ``state``, whose masks say which uint8 images (n, c, h, w) are clean or poisoned.
+
+    excused: bool (n,), accused images whose label is right: not trained on, for they would teach their trigger too, nor
+    unlearned, which would teach that a triggered image is not what it is.
 
     Every step makes PGD examples of a part of a clean batch, of which a share carries the estimated trigger, and trains
     the student on (image, right label), on agreeing with its teacher, and on forgetting accused images' labels.
@@ -202,7 +207,8 @@ def purify(
     student, teacher = state.student, state.teacher
     done = state.rounds_done
     epochs, learning_rate = of_round(config.epochs, done), of_round(config.learning_rate, done)
-    clean, rejected = np.flatnonzero(state.clean), np.flatnonzero(state.poisoned & ~state.clean)
+    clean = np.flatnonzero(state.clean)
+    rejected = np.flatnonzero(state.poisoned & ~state.clean & (True if excused is None else ~excused))
     accused, trusted = np.flatnonzero(state.poisoned), np.flatnonzero(state.clean & ~state.poisoned)
     given = torch.from_numpy(labels)
     attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)

@@ -68,7 +68,8 @@ def purify_step(
     else:
         judged = all_clean(len(split.labels))
     keep = of_round(config.keep, round_index)
-    relabelled = (judged.shown >= 0) & config.relabel
+    excused = (judged.shown == split.labels) & config.relabel
+    relabelled = (judged.shown >= 0) & config.relabel & ~excused
     labels = np.where(relabelled, judged.shown, split.labels)
     state.poisoned |= judged.verdict == POISONED  # who was accused once is not trusted again
     trusted = (judged.verdict == CLEAN) & ~state.poisoned
@@ -76,7 +77,7 @@ def purify_step(
     with timed_folder(purified, "purify") as folder:
         if state.clean.any() and of_round(config.epochs, round_index) > 0:
             generator = random_stream(seed, "purify", round_index)
-            purify(state, np.array(split.images), labels, config, generator=generator, device=where)
+            purify(state, np.array(split.images), labels, config, generator=generator, device=where, excused=excused)
         else:
             say(f"purify: nothing left to do in round {round_index + 1}, the model stays as it is")
             state.rounds_done += 1
@@ -87,5 +88,5 @@ def purify_step(
     return {
         "clean_images": int((state.clean & ~relabelled).sum()),
         "relabelled_images": int(relabelled.sum()),
-        "unlearned_images": int((state.poisoned & ~relabelled).sum()),
+        "unlearned_images": int((state.poisoned & ~relabelled & ~excused).sum()),
     }
