@@ -332,6 +332,17 @@ def test_a_purified_model_that_disagrees_with_the_votes_keeps_an_image_from_bein
         assert (detection.shown >= 0).any() == relabelled
 
 
+def test_an_accused_image_shows_its_label_where_the_accused_show_what_their_class_shows() -> None:
+    honest = synthetic(120, 0)
+    stolen = filled(150, 0, fragile=False)
+    stolen = dataclasses.replace(stolen, trigger_score=honest.trigger_score)
+    for evidence, rightly in ((honest, True), (stolen, False)):
+        detection = detect(evidence, evidence, CONFIG)
+        accused = detection.verdict == POISONED
+        assert detection.target_labels == [TARGET]
+        np.testing.assert_array_equal(detection.shown == evidence.labels, accused & rightly)
+
+
 def test_hard_images_are_not_poison() -> None:
     """An outlying mode that shows what its class shows, and of which the model is unsure."""
     evidence = synthetic(30, 0)

@@ -150,14 +150,17 @@ def small_model() -> ResNet:
 CONFIG = PurifyConfig(epochs=(1,), batch_size=32, steps=1, adversarial_fraction=(0.6,), unlearn_fraction=0.25)
 
 
-def one_round(split: Split, clean: int, poisoned: int, seed: int = 0, config: PurifyConfig = CONFIG) -> State:
-    """A round on 120 images of the sample, of which the first are clean and the last are accused."""
+def one_round(
+    split: Split, clean: int, poisoned: int, seed: int = 0, config: PurifyConfig = CONFIG, excused: int = 0
+) -> State:
+    """A round on 120 images of the sample: the first are clean, the last accused, the very last of these excused."""
     n = 120
     state = State.initial(small_model(), n)
     state.clean[:clean] = True
     state.poisoned[n - poisoned :] = poisoned > 0
     generator = torch.Generator().manual_seed(seed)
-    purify(state, np.array(split.images[:n]), split.labels[:n], config, generator=generator, device=CPU)
+    spared = np.arange(n) >= n - excused
+    purify(state, np.array(split.images[:n]), split.labels[:n], config, generator=generator, device=CPU, excused=spared)
     return state
 
 
@@ -207,6 +210,17 @@ def test_a_round_unlearns_the_accused_label(train_split: Split) -> None:
         return float(output.softmax(1).gather(1, labels[:, None]).mean())
 
     assert probability(5.0) < 0.5 * probability(0.0)
+
+
+def test_an_excused_image_is_neither_trained_on_nor_unlearned(train_split: Split) -> None:
+    """With all accused images excused the push has no weight; with some, their labels do not matter."""
+    pushes = [dataclasses.replace(CONFIG, unlearn_weight=weight) for weight in (0.0, 5.0)]
+    assert same(*(one_round(train_split, 96, 20, config=config, excused=20).student for config in pushes))
+    labels = np.where(np.arange(len(train_split.labels)) >= 110, 0, train_split.labels)
+    altered = dataclasses.replace(train_split, labels=labels)
+    for excused, alike in ((10, True), (0, False)):
+        students = [one_round(split, 96, 20, excused=excused).student for split in (train_split, altered)]
+        assert same(*students) is alike
 
 
 def test_the_state_before_the_first_round_is_the_infected_model() -> None:

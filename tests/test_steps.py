@@ -267,6 +267,24 @@ def test_a_detection_without_its_columns_is_refused_by_name(chain: Path, tmp_pat
         load_detection(tmp_path / "detection-1")
 
 
+@pytest.mark.parametrize(("relabel", "relabelled", "unlearned"), [(True, 20, 30), (False, 0, 60)])
+def test_an_accused_image_is_unlearned_unless_what_it_shows_is_known(
+    relabel: bool, relabelled: int, unlearned: int, chain: Path, tmp_path: Path
+) -> None:
+    """Of 60 accused 10 show their label, 20 another, and of 30 nobody knows."""
+    copied(chain, tmp_path, "model", "dataset", "detection-1")
+    table = pd.read_parquet(tmp_path / "detection-1/detection.parquet")
+    table["verdict"] = np.where(table.index < 60, "poisoned", "clean")
+    table["shown"] = -1
+    table.loc[:9, "shown"] = table["given_label"][:10]
+    table.loc[10:29, "shown"] = (table["given_label"][10:30] + 1) % 10
+    table.to_parquet(tmp_path / "detection-1/detection.parquet", index=False)
+    config = dataclasses.replace(PURIFY, relabel=relabel, epochs=(0,))
+    folders = (tmp_path / name for name in ("model", "dataset", "detection-1"))
+    facts = purify_step(*folders, config, seed=0, purified=tmp_path / "state-1")
+    assert (facts["relabelled_images"], facts["unlearned_images"]) == (relabelled, unlearned)
+
+
 def test_where_nothing_is_clean_the_model_stays_as_it_is(chain: Path, tmp_path: Path) -> None:
     copied(chain, tmp_path, "dataset", "model")
     judged, made = load_detection(chain / "detection-1")
