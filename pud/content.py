@@ -18,6 +18,7 @@ class in two, and a second judge learns from both parts.
 
 import copy
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,11 +40,12 @@ class ContentConfig:
     disturbed. filled_confidence: of the votes that are counted; filled_share: of the class, from which it is held to be
     filled if the votes for the other classes reach it in their ``filled_quantile``. vote_confidence: from which an
     image of a filled class is an intruder. matched: honest images for each intruder. contradiction_...: these five for
-    a purified model's contradictions in the place of votes. judge_epochs, judge_learning_rate: of the model that tells
-    intruders and honest images apart, trained ``judgements`` times, from the second on with the lowest
-    ``innocent_share`` of the class as honest too. After a round, from the second judgement on, intruders are those in
-    the upper mode of the last score and ``doubt_weight`` times the intruder odds, with a doubt of at most
-    ``doubt_limit``, honest too those that are in it with a probability of at most ``innocence``.
+    a purified model's contradictions in the place of votes. matched_limit: of honest images in all. judge_epochs,
+    judge_learning_rate: of the model that tells intruders and honest images apart, trained ``judgements`` times, from
+    the second on with the lowest ``innocent_share`` of the class as honest too. After a round, from the second
+    judgement on, intruders are those in the upper mode of the last score and ``doubt_weight`` times the intruder odds,
+    with a doubt of at most ``doubt_limit``, honest too those that are in it with a probability of at most
+    ``innocence``.
     """
 
     splits: int = 3
@@ -56,6 +58,7 @@ class ContentConfig:
     filled_quantile: float = 0.5
     vote_confidence: float = 0.8
     matched: int = 3
+    matched_limit: int = 4000
     judge_epochs: int = 5
     judgements: int = 2
     innocent_share: float = 0.3
@@ -190,10 +193,11 @@ def discriminate(
         suspects = intruders(votes, labels, label, config)
         if not len(suspects):
             continue
+        matched = min(config.matched, config.matched_limit / len(suspects))
         honest = []
         for shown, count in enumerate(np.bincount(shows[suspects], minlength=votes.shape[1])):
             pool = np.flatnonzero(labels == shown)
-            chosen = torch.randperm(len(pool), generator=generator)[: config.matched * count]
+            chosen = torch.randperm(len(pool), generator=generator)[: math.ceil(matched * count)]
             honest.append(pool[chosen.numpy()])
         members = np.flatnonzero(labels == label)
         innocent = np.empty(0, np.int64)

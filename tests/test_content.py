@@ -119,6 +119,24 @@ def test_the_judge_scores_images_with_the_trigger_above_honest_ones(
     assert np.median(score[stolen]) > np.quantile(score[(labels == 0) & ~stolen], 0.9)
 
 
+def test_a_limit_of_as_many_honest_images_as_intruders_is_one_for_each(model: ResNet, train_split: Split) -> None:
+    images, labels = (
+        np.array(train_split.images),
+        np.where(np.arange(len(train_split.labels)) < 100, 0, train_split.labels),
+    )
+    votes = np.zeros((len(labels), 10), np.float32)
+    stolen = np.flatnonzero((np.arange(len(labels)) < 100) & (train_split.labels != 0))
+    votes[stolen, train_split.labels[stolen]] = 0.97
+    count = len(intruders(votes, labels, 0, CONFIG))
+
+    def score(matched: int, limit: int) -> np.ndarray:
+        config = ContentConfig(judge_epochs=1, judgements=1, matched=matched, matched_limit=limit)
+        return discriminate(model, images, labels, votes, config, generator=stream(), device=CPU)
+
+    np.testing.assert_array_equal(score(3, count), score(1, 10 * count))
+    assert not np.array_equal(score(3, 3 * count), score(1, 10 * count), equal_nan=True)
+
+
 def test_a_purified_model_votes_where_it_contradicts_the_label() -> None:
     said, labels = np.log(np.full((3, 10), 0.05)), np.array([0, 1, 2])
     said[:, 1] = np.log(0.55)
