@@ -20,12 +20,14 @@ from pud.progress import track
 @dataclass(frozen=True)
 class ProbeConfig(ContentConfig):
     """draws: how often every image is perturbed, noise_level: standard deviation in [0, 1] pixels, mix_level: share of
-    the other image. epsilon, steps, step_size: of the untargeted PGD, as in PGDConfig. The rest: see ContentConfig."""
+    the other image. adversarial_images: at most so many, drawn by chance, are attacked, for what is told of them are
+    shares; epsilon, steps, step_size: of the untargeted PGD, as in PGDConfig. The rest: see ContentConfig."""
 
     noise_draws: int = 3
     noise_level: float = 0.2
     mix_draws: int = 3
     mix_level: float = 0.5
+    adversarial_images: int = 2000
     epsilon: float = 6 / 255
     steps: int = 2
     step_size: float = 0.6
@@ -51,7 +53,7 @@ def probe(
     given = torch.from_numpy(labels)
     attack = PGDConfig(config.epsilon, config.steps, config.step_size)
     partners = [torch.randperm(n, generator=generator).numpy() for _ in range(config.mix_draws)]
-    logits, features, noise, mix, x_adv_logits, x_adv_features = [], [], [], [], [], []
+    logits, features, noise, mix = [], [], [], []
 
     def survival(perturbed: Tensor, target: Tensor) -> Tensor:
         with autocast(device):
@@ -74,15 +76,20 @@ def probe(
                 other = pixels(images[partner[rows]]).to(device)
                 survived += survival(torch.lerp(x, other, config.mix_level), target) / config.mix_draws
             mix.append(survived)
-        with autocast(device):
-            x_adv = pgd(fast, x, target, attack, generator=generator)
-        with torch.no_grad():
-            x_adv_features.append(fast.features(x_adv))
-            x_adv_logits.append(fast.head(x_adv_features[-1]))
     clean_features = torch.cat(features)
     members = functional.one_hot(given, model.head.out_features).to(clean_features)
     means = members.T @ clean_features / members.sum(0)[:, None].clamp(min=1)
-    similarity = functional.normalize(torch.cat(x_adv_features), dim=1) @ functional.normalize(means, dim=1).T
+    attacked = torch.randperm(n, generator=generator)[: config.adversarial_images].sort().values
+    adversarial_labels, similarity = np.full(n, -1), np.zeros((n, model.head.out_features), np.float32)
+    for chosen in attacked.split(config.batch_size):
+        x, target = pixels(images[chosen.numpy()]).to(device), given[chosen].to(device)
+        with autocast(device):
+            x_adv = pgd(fast, x, target, attack, generator=generator)
+        with torch.no_grad():
+            moved = fast.features(x_adv)
+            adversarial_labels[chosen] = fast.head(moved).argmax(1).cpu().numpy()
+        cosine = functional.normalize(moved, dim=1) @ functional.normalize(means, dim=1).T
+        similarity[chosen] = cosine.cpu().numpy()
     said = torch.cat(logits).cpu().numpy()
     content: ContentConfig = config
     odds = None
@@ -99,8 +106,8 @@ def probe(
         features=clean_features.cpu().numpy(),
         noise_survival=torch.cat(noise).cpu().numpy(),
         mix_survival=torch.cat(mix).cpu().numpy(),
-        adversarial_labels=torch.cat(x_adv_logits).argmax(1).cpu().numpy(),
-        adversarial_similarity=similarity.cpu().numpy(),
+        adversarial_labels=adversarial_labels,
+        adversarial_similarity=similarity,
         votes=votes,
         trigger_score=trigger_score,
     )

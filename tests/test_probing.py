@@ -96,8 +96,10 @@ def test_adversarial_similarity_equals_the_numpy_oracle(model: ResNet, sample: t
     fast = frozen(model)
     attack = PGDConfig(config.epsilon, config.steps, config.step_size)
     images, labels = pixels(sample[0]), torch.from_numpy(sample[1])
+    generator = torch.Generator().manual_seed(0)
+    torch.randperm(N, generator=generator)  # who is attacked: here all
     with autocast(CPU):
-        x_adv = pgd(fast, images, labels, attack, generator=torch.Generator().manual_seed(0))
+        x_adv = pgd(fast, images, labels, attack, generator=generator)
     with torch.no_grad():
         clean, features = fast.features(images).double().numpy(), fast.features(x_adv).double().numpy()
         np.testing.assert_array_equal(evidence.adversarial_labels, fast(x_adv).argmax(1))
@@ -109,6 +111,16 @@ def test_adversarial_similarity_equals_the_numpy_oracle(model: ResNet, sample: t
         mean = members.mean(0)
         cosine = features @ mean / (np.linalg.norm(features, axis=1) * np.linalg.norm(mean))
         np.testing.assert_allclose(evidence.adversarial_similarity[:, label], cosine, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 5, 20])
+def test_no_more_images_are_attacked_than_asked_for(
+    count: int, model: ResNet, sample: tuple[np.ndarray, np.ndarray]
+) -> None:
+    evidence = probed(model, sample, dataclasses.replace(CONFIG, adversarial_images=count))
+    attacked = evidence.adversarial_labels >= 0
+    assert attacked.sum() == count
+    np.testing.assert_array_equal(evidence.adversarial_similarity.any(1), attacked)
 
 
 def test_a_probe_leaves_the_model_as_it_was(model: ResNet, sample: tuple[np.ndarray, np.ndarray]) -> None:

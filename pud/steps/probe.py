@@ -58,14 +58,16 @@ def probe_step(
             device=where,
             purified=bool(done),
         )
-        share = np.bincount(evidence.adversarial_labels, minlength=len(card.classes)) / len(split.labels)
+        attacked = evidence.adversarial_labels >= 0
+        went = evidence.adversarial_labels[attacked]
+        share = np.bincount(went, minlength=len(card.classes)) / max(1, len(went))
         about = {
             "rounds_done": done,
             "adversarial_share": share.tolist(),
             "settings": dataclasses.asdict(config),
         }
         save_evidence(folder, evidence, about)
-    fooled = float((evidence.adversarial_labels != split.labels).mean())
+    fooled = float((went != split.labels[attacked]).sum() / max(1, len(went)))
     return {
         "fooled": fooled,
         "adversarial_largest_share": float(share.max()),
