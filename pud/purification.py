@@ -194,7 +194,7 @@ def purify(
     *,
     generator: torch.Generator,
     device: torch.device,
-    excused: np.ndarray | None = None,
+    excused: np.ndarray | bool = False,
 ) -> None:
     """Run one round in place on ``state``, whose masks say which uint8 images (n, c, h, w) are clean or poisoned.
 
@@ -208,7 +208,7 @@ def purify(
     done = state.rounds_done
     epochs, learning_rate = of_round(config.epochs, done), of_round(config.learning_rate, done)
     clean = np.flatnonzero(state.clean)
-    rejected = np.flatnonzero(state.poisoned & ~state.clean & (True if excused is None else ~excused))
+    rejected = np.flatnonzero(state.poisoned & ~state.clean & np.logical_not(excused))
     accused, trusted = np.flatnonzero(state.poisoned), np.flatnonzero(state.clean & ~state.poisoned)
     given = torch.from_numpy(labels)
     attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)

@@ -120,13 +120,11 @@ def test_the_judge_scores_images_with_the_trigger_above_honest_ones(
 
 
 def test_a_limit_of_as_many_honest_images_as_intruders_is_one_for_each(model: ResNet, train_split: Split) -> None:
-    images, labels = (
-        np.array(train_split.images),
-        np.where(np.arange(len(train_split.labels)) < 100, 0, train_split.labels),
-    )
-    votes = np.zeros((len(labels), 10), np.float32)
-    stolen = np.flatnonzero((np.arange(len(labels)) < 100) & (train_split.labels != 0))
-    votes[stolen, train_split.labels[stolen]] = 0.97
+    images, true = np.array(train_split.images), train_split.labels
+    stolen = (np.arange(len(true)) < 100) & (true != 0)
+    labels = np.where(stolen, 0, true)
+    votes = np.zeros((len(true), 10), np.float32)
+    votes[stolen, true[stolen]] = 0.97
     count = len(intruders(votes, labels, 0, CONFIG))
 
     def score(matched: int, limit: int) -> np.ndarray:

@@ -60,14 +60,15 @@ def probe_step(
         )
         attacked = evidence.adversarial_labels >= 0
         went = evidence.adversarial_labels[attacked]
-        share = np.bincount(went, minlength=len(card.classes)) / max(1, len(went))
+        count = max(1, len(went))
+        share = np.bincount(went, minlength=len(card.classes)) / count
         about = {
             "rounds_done": done,
             "adversarial_share": share.tolist(),
             "settings": dataclasses.asdict(config),
         }
         save_evidence(folder, evidence, about)
-    fooled = float((went != split.labels[attacked]).sum() / max(1, len(went)))
+    fooled = float((went != split.labels[attacked]).sum() / count)
     return {
         "fooled": fooled,
         "adversarial_largest_share": float(share.max()),
