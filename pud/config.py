@@ -1,6 +1,7 @@
 """Build a step's frozen config from loose values, as they come from a pipeline, a command line or a file."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -42,6 +43,10 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
         raise InputError(f"{name} is {value!r}: give a value of type {wanted.__name__}") from error
     if wanted is int and converted != float(value):
         raise InputError(f"{name} is {value!r}: give a whole number")
+    if wanted in (int, float) and not 0 <= converted < math.inf:
+        raise InputError(f"{name} is {value!r}: give a number of at least 0")
+    if name.endswith(".batch_size") and not converted:
+        raise InputError(f"{name} is {value!r}: give a number of at least 1")
     return converted
 
 

@@ -13,7 +13,6 @@ class Evidence:
     noise_survival, mix_survival: float32 (n,), mean probability of the given label under Gaussian noise and under
     mixing with another image; zeros where the probe made no draws.
     adversarial_labels: int64 (n,), predictions on untargeted adversarial examples, -1 where an image was not attacked.
-    adversarial_similarity: float32 (n, k), cosine of their features to each class's mean features, zeros there.
     votes: float32 (n, k), what models that never saw the given label say that the image shows, or what a purified model
     itself says where it contradicts the label; zeros where none spoke.
     trigger_score: float32 (n,), log odds of an intruder against honest images, NaN in classes without intruders.
@@ -25,6 +24,5 @@ class Evidence:
     noise_survival: np.ndarray
     mix_survival: np.ndarray
     adversarial_labels: np.ndarray
-    adversarial_similarity: np.ndarray
     votes: np.ndarray
     trigger_score: np.ndarray

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from pud.content import ContentConfig, contradictions, cross_examine, discriminate
 from pud.data import pixels
@@ -76,20 +75,14 @@ def probe(
                 other = pixels(images[partner[rows]]).to(device)
                 survived += survival(torch.lerp(x, other, config.mix_level), target) / config.mix_draws
             mix.append(survived)
-    clean_features = torch.cat(features)
-    members = functional.one_hot(given, model.head.out_features).to(clean_features)
-    means = members.T @ clean_features / members.sum(0)[:, None].clamp(min=1)
     attacked = torch.randperm(n, generator=generator)[: config.adversarial_images].sort().values
-    adversarial_labels, similarity = np.full(n, -1), np.zeros((n, model.head.out_features), np.float32)
+    adversarial_labels = np.full(n, -1)
     for chosen in attacked.split(config.batch_size):
         x, target = pixels(images[chosen.numpy()]).to(device), given[chosen].to(device)
         with autocast(device):
             x_adv = pgd(fast, x, target, attack, generator=generator)
         with torch.no_grad():
-            moved = fast.features(x_adv)
-            adversarial_labels[chosen] = fast.head(moved).argmax(1).cpu().numpy()
-        cosine = functional.normalize(moved, dim=1) @ functional.normalize(means, dim=1).T
-        similarity[chosen] = cosine.cpu().numpy()
+            adversarial_labels[chosen] = fast(x_adv).argmax(1).cpu().numpy()
     said = torch.cat(logits).cpu().numpy()
     content: ContentConfig = config
     odds = None
@@ -103,11 +96,10 @@ def probe(
     return Evidence(
         labels=labels,
         logits=said,
-        features=clean_features.cpu().numpy(),
+        features=torch.cat(features).cpu().numpy(),
         noise_survival=torch.cat(noise).cpu().numpy(),
         mix_survival=torch.cat(mix).cpu().numpy(),
         adversarial_labels=adversarial_labels,
-        adversarial_similarity=similarity,
         votes=votes,
         trigger_score=trigger_score,
     )

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from pud.errors import InputError
 from pud.models import frozen
 from pud.pgd import input_gradient
-from pud.progress import say
+from pud.progress import track
+
+AUTOATTACK_GROUP = 32  # images between two lines of progress
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,12 @@ def autoattack_accuracy(
 
     fast = frozen(model)
     attack = AutoAttack(fast, norm="Linf", eps=config.epsilon, version="standard", seed=seed, device=images.device)
-    say(f"AutoAttack on {len(images)} images: about a minute on two cores")
-    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
-        x_adv, _ = attack.run_standard_evaluation(images, labels, batch_size=config.batch_size)
-    with torch.no_grad():
-        robust = int((fast(x_adv).argmax(1) == labels).sum())
+    robust, groups = 0, list(zip(images.split(AUTOATTACK_GROUP), labels.split(AUTOATTACK_GROUP), strict=True))
+    for x, y in track(groups, "AutoAttack"):
+        with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
+            x_adv, _ = attack.run_standard_evaluation(x, y, batch_size=config.batch_size)
+        with torch.no_grad():
+            robust += int((fast(x_adv).argmax(1) == y).sum())
     return _record("AutoAttack", config.epsilon, 100, 1, len(images), seed, robust)
 
 

@@ -48,6 +48,11 @@ def test_a_config_survives_a_pipeline_that_makes_every_number_a_float(cls: type)
         (PurifyConfig, {"keep": {"0": 0.2}}, "give a list"),
         (PurifyConfig, {"keep": [0.2, "all"]}, "give a value of type float"),
         (PurifyConfig, {"epochs": [1, 1.5]}, "give a whole number"),
+        (PurifyConfig, {"keep": [0.2, -1]}, "give a number of at least 0"),
+        (ProbeConfig, {"adversarial_images": -1}, "give a number of at least 0"),
+        (TrainConfig, {"learning_rate": "inf"}, "give a number of at least 0"),
+        (TrainConfig, {"momentum": "nan"}, "give a number of at least 0"),
+        (TrainConfig, {"batch_size": 0}, "give a number of at least 1"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(cls: type, values: dict[str, Any], sentence: str) -> None:

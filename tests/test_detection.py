@@ -173,7 +173,6 @@ def synthetic(poison: int, seed: int, per_class: int = 300) -> Evidence:
         noise_survival=survival.astype(np.float32),
         mix_survival=(0.9 * survival).astype(np.float32),
         adversarial_labels=labels,
-        adversarial_similarity=np.zeros((len(labels), CLASSES), np.float32),
         votes=np.full((len(labels), CLASSES), 0.3, np.float32),
         trigger_score=np.full(len(labels), np.nan, np.float32),
     )

@@ -49,7 +49,6 @@ def test_evidence_has_the_shapes_it_promises(model: ResNet, sample: tuple[np.nda
         "noise_survival": ((N,), np.float32),
         "mix_survival": ((N,), np.float32),
         "adversarial_labels": ((N,), np.int64),
-        "adversarial_similarity": ((N, 10), np.float32),
         "votes": ((N, 10), np.float32),
         "trigger_score": ((N,), np.float32),
     }
@@ -90,7 +89,9 @@ def test_without_a_perturbation_survival_is_the_probability_of_the_given_label(
     np.testing.assert_allclose(evidence.mix_survival, expected, atol=1e-5)
 
 
-def test_adversarial_similarity_equals_the_numpy_oracle(model: ResNet, sample: tuple[np.ndarray, np.ndarray]) -> None:
+def test_adversarial_labels_are_where_pgd_of_the_same_generator_leads(
+    model: ResNet, sample: tuple[np.ndarray, np.ndarray]
+) -> None:
     config = dataclasses.replace(CONFIG, noise_draws=0, mix_draws=0, batch_size=N)
     evidence = probed(model, sample, config)
     fast = frozen(model)
@@ -101,16 +102,7 @@ def test_adversarial_similarity_equals_the_numpy_oracle(model: ResNet, sample: t
     with autocast(CPU):
         x_adv = pgd(fast, images, labels, attack, generator=generator)
     with torch.no_grad():
-        clean, features = fast.features(images).double().numpy(), fast.features(x_adv).double().numpy()
         np.testing.assert_array_equal(evidence.adversarial_labels, fast(x_adv).argmax(1))
-    for label in range(10):
-        members = clean[sample[1] == label]
-        if not len(members):
-            assert not evidence.adversarial_similarity[:, label].any()
-            continue
-        mean = members.mean(0)
-        cosine = features @ mean / (np.linalg.norm(features, axis=1) * np.linalg.norm(mean))
-        np.testing.assert_allclose(evidence.adversarial_similarity[:, label], cosine, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [0, 5, 20])
@@ -120,7 +112,6 @@ def test_no_more_images_are_attacked_than_asked_for(
     evidence = probed(model, sample, dataclasses.replace(CONFIG, adversarial_images=count))
     attacked = evidence.adversarial_labels >= 0
     assert attacked.sum() == count
-    np.testing.assert_array_equal(evidence.adversarial_similarity.any(1), attacked)
 
 
 def test_a_probe_leaves_the_model_as_it_was(model: ResNet, sample: tuple[np.ndarray, np.ndarray]) -> None:

@@ -20,7 +20,7 @@ from pud.errors import InputError
 from pud.evidence import Evidence
 from pud.files import MAXIMUM_JSON_BYTES, finished_folder, read_json, within, write_json
 
-EVIDENCE_FORMAT = "pud-probe/1"
+EVIDENCE_FORMAT = "pud-probe/2"
 STATE_FORMAT = "pud-state/1"
 DETECTION_FORMAT = "pud-detection/1"
 MAXIMUM_BYTES, MAXIMUM_ROWS = 8 << 30, 50_000_000  # of evidence or a verdict: a row an image
