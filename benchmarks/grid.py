@@ -167,7 +167,7 @@ def adversarially_trained(folder: Path, cell: Cell, kept: np.ndarray) -> Path:
 
 def save(folder: Path, model: ResNet, card: Any, seconds: float) -> None:
     """Write a model and how long it took."""
-    with finished_folder(folder) as partial:
+    with finished_folder(folder, "model.json") as partial:
         save_model(partial, model, card)
         (partial / "timing.json").write_text(json.dumps({"train": round(seconds, 2)}) + "\n")
 
@@ -295,7 +295,7 @@ def repair(cell: Cell) -> dict[str, Any]:
     extra, purified = cell.folder / "extra", cell.folder / "aft"
     if not purified.exists():
         material = open_cell(cell)
-        with finished_folder(extra) as folder:
+        with finished_folder(extra, "train/dataset.json") as folder:
             about = {"classes": material.train.classes, "name": material.train.name, "source": "clean extra set"}
             write_split(folder / "train", *clean_extra(cell), **about)
         purify_step(infected(cell), extra, None, PRESETS["aft"], seed=cell.seed, purified=purified)

@@ -1,6 +1,8 @@
 """Models on disk: ``model.safetensors`` and a readable ``model.json``. Nothing is pickled."""
 
 import dataclasses
+import math
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from pud.errors import InputError
 from pud.files import read_json, sha256, within, write_json
@@ -16,6 +18,7 @@ from pud.models import ResNet, make_model
 
 FORMAT = "pud-model/1"
 MAXIMUM_BYTES = 8 << 30  # of the weights: an untrusted file must not fill the memory
+MAXIMUM_VALUES = 1 << 24  # of an image, for the same reason
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,23 @@ class ModelCard:
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write the parameters and buffers of a model, contiguous and on the CPU."""
+    """Write the parameters and buffers of a model, contiguous and on the CPU.
+
+    Raises:
+        InputError: they are not finite, for training has diverged.
+    """
+    if unusable := _unusable(model.state_dict()):
+        raise InputError(f"training has diverged (weight {unusable} is not finite): choose a lower learning rate")
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+
+
+def _unusable(tensors: dict[str, Tensor]) -> str | None:
+    """Return the name of a tensor with which no model can compute, if there is one."""
+    for name, tensor in tensors.items():
+        below = tensor <= 0 if name == "std" else tensor < 0
+        if not torch.isfinite(tensor).all() or (name.endswith(("std", "running_var")) and below.any()):
+            return name
+    return None
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -48,19 +66,19 @@ def load_weights(path: Path, model: nn.Module) -> None:
     """
     try:
         tensors = load_file(within(path, MAXIMUM_BYTES))
-        unusable = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+        unusable = _unusable(tensors)
         if not unusable:
             model.load_state_dict(tensors)
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: the folder is incomplete, make it again") from error
     except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(map(str.strip, str(error).splitlines()[:2]))
         raise InputError(
             f"{path} is corrupt or not of the architecture in model.json ({reason}): make it again"
         ) from error
     if unusable:
         raise InputError(
-            f"{path}: weight {unusable[0]} holds NaN or infinity: this model cannot be used, train it again"
+            f"{path}: weight {unusable} holds NaN, infinity or a variance below 0: this model cannot be used"
         )
 
 
@@ -78,16 +96,18 @@ def load_model(folder: Path, device: torch.device) -> tuple[ResNet, ModelCard]:
         InputError: anything about the folder is wrong.
     """
     folder = Path(folder)
-    content = read_json(folder / "model.json", FORMAT)
-    fields = {field.name for field in dataclasses.fields(ModelCard)}
-    if missing := fields - content.keys():
-        raise InputError(f"{folder / 'model.json'} lacks {', '.join(sorted(missing))}: write it as the README shows")
-    card = ModelCard(**{name: content[name] for name in fields})
+    kinds = {name: typing.get_origin(kind) or kind for name, kind in typing.get_type_hints(ModelCard).items()}
+    content = read_json(folder / "model.json", FORMAT, **kinds)
+    card = ModelCard(**{name: content[name] for name in kinds})
     if content.get("sha256") not in (None, sha256(folder / "model.safetensors")):
         raise InputError(f"{folder / 'model.safetensors'} does not match its digest in model.json: get the model again")
     try:
+        if math.prod(card.input_shape) > MAXIMUM_VALUES:
+            raise InputError(
+                f"{folder / 'model.json'}: images of shape {card.input_shape} are too large: do not use it"
+            )
         model = card.build()
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

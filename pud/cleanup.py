@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 from pud.errors import InputError
 
 CACHE, PARTIAL = ".cache", ".partial-"
+DATA = re.compile(r"[0-9a-f]{32}(\.dir)?")  # digests, as pud.storage names what it keeps
 PARTIAL_DAYS = 1  # in a cache that pods share, where a process number says nothing
 KEPT = ("report.json", "untracked.json")  # who has these has the record of a run
 
@@ -65,7 +67,7 @@ def find_data(cache: Path, days: float) -> list[Waste]:
         age = (time.time() - path.stat().st_mtime) / 86_400
         if PARTIAL in path.name and age > PARTIAL_DAYS:
             waste.append(_waste(path, "left half done"))
-        elif path != cache / "objects" and age > days:
+        elif DATA.fullmatch(path.name) and age > days:
             waste.append(_waste(path, f"data older than {days:g} days"))
     return waste
 

@@ -339,7 +339,13 @@ def bootstrap_command() -> None:
 @app.command("gc")
 @click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs.")
 @click.option("--data-cache", type=FOLDER, default=None, help="Look at this cache of data sets instead.")
-@click.option("--days", default=30.0, show_default=True, help="Cached results and data older than this may go.")
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Cached results and data older than this may go.",
+)
 @click.option("--yes", is_flag=True, help="Remove what is listed; without it nothing is removed.")
 def gc_command(runs: Path, data_cache: Path | None, days: float, yes: bool) -> None:
     """List what no run needs any more, and remove it with --yes."""
@@ -367,6 +373,13 @@ def main() -> None:
         app()
     except InputError as error:
         click.echo(f"pud: error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if not error.filename:
+            raise
+        click.echo(
+            f"pud: error: {error.filename}: {error.strerror}: give another path, or make room or rights", err=True
+        )
         sys.exit(2)
 
 

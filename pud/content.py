@@ -26,6 +26,7 @@ import scipy.special
 import torch
 from torch import Tensor, nn
 
+from pud.config import Count, Positive, Share
 from pud.detection import DetectConfig, two_modes
 from pud.models import ResNet, logits
 from pud.training import TrainConfig, train
@@ -50,27 +51,27 @@ class ContentConfig:
 
     splits: int = 3
     minimum_classes: int = 8
-    witness_epochs: int = 2
-    witness_mix_level: float = 0.5
+    witness_epochs: Count = 2
+    witness_mix_level: Share = 0.5
     witness_noise_level: float = 0.3
-    filled_confidence: float = 0.95
-    filled_share: float = 0.012
-    filled_quantile: float = 0.5
-    vote_confidence: float = 0.8
+    filled_confidence: Share = 0.95
+    filled_share: Share = 0.012
+    filled_quantile: Share = 0.5
+    vote_confidence: Share = 0.8
     matched: int = 3
     matched_limit: int = 4000
-    judge_epochs: int = 5
-    judgements: int = 2
-    innocent_share: float = 0.3
-    judge_learning_rate: float = 0.05
-    contradiction_filled_confidence: float = 0.5
-    contradiction_filled_share: float = 0.004
-    contradiction_filled_quantile: float = 0.125
-    contradiction_vote_confidence: float = 0.3
+    judge_epochs: Count = 5
+    judgements: Count = 2
+    innocent_share: Share = 0.3
+    judge_learning_rate: Positive = 0.05
+    contradiction_filled_confidence: Share = 0.5
+    contradiction_filled_share: Share = 0.004
+    contradiction_filled_quantile: Share = 0.125
+    contradiction_vote_confidence: Share = 0.3
     contradiction_matched: int = 6
     doubt_weight: float = 0.75
     doubt_limit: float = DetectConfig.doubt_limit
-    innocence: float = 0.1
+    innocence: Share = 0.1
 
     def of_contradictions(self) -> "ContentConfig":
         """Return how intruders are told by the contradictions of a purified model."""

@@ -56,17 +56,17 @@ def write_split(
 def open_split(folder: Path) -> Split:
     """Open one split of a data set as a memory map and check everything that can be wrong with it."""
     folder = Path(folder)
-    info = read_json(folder / "dataset.json", FORMAT)
-    if missing := {"name", "classes", "sha256"} - info.keys():
-        raise InputError(f"{folder / 'dataset.json'} lacks {', '.join(sorted(missing))}: fetch the data set again")
-    for file, digest in info["sha256"].items():
-        if sha256(folder / file) != digest:
+    info = read_json(folder / "dataset.json", FORMAT, name=str, classes=list, sha256=dict)
+    for file in FILES:
+        if sha256(folder / file) != info["sha256"].get(file):
             raise InputError(f"{folder / file} does not match its digest in dataset.json: fetch the data set again")
     images = read_array(folder / "images.npy", np.uint8, 4, mmap=True)
     labels = read_array(folder / "labels.npy", np.int64, 1)
     if len(images) != len(labels) or len(images) < MINIMUM_IMAGES:
         raise InputError(f"{folder} holds {len(images)} images and {len(labels)} labels: both must be equal and > 1")
-    classes = tuple(info["classes"])
+    if not images[0].size:
+        raise InputError(f"{folder / 'images.npy'} holds images of shape {images.shape[1:]}, without a pixel")
+    classes = tuple(map(str, info["classes"]))
     if labels.min() < 0 or labels.max() >= len(classes):
         raise InputError(
             f"{folder / 'labels.npy'} holds labels {labels.min()}..{labels.max()}, outside the {len(classes)} classes "

@@ -21,6 +21,7 @@ mode.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import scipy.linalg
@@ -30,6 +31,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 
+from pud.config import Count, Part, Range
 from pud.evidence import Evidence
 
 CLEAN, UNSURE, POISONED = "clean", "unsure", "poisoned"
@@ -50,12 +52,12 @@ class DetectConfig:
     """
 
     alpha: float = 4.0
-    anchor_fraction: float = 0.15
-    central_fraction: float = 0.3
+    anchor_fraction: Part = 0.15
+    central_fraction: Part = 0.3
     refinements: int = 3
     separation: float = 5.5
-    minimum_mode_size: int = 10
-    certainty: float = 0.9
+    minimum_mode_size: Count = 10
+    certainty: Annotated[float, Range(0.5, 1, "from 0.5 to 1")] = 0.9
     variation: float = 0.68
     sureness: float = 0.15
     agreement: float = 0.5
@@ -63,7 +65,7 @@ class DetectConfig:
     doubt_weights: tuple[float, ...] = (0.25, 0.75)
     confidence_in_filled: float = 0.9
     minimum_class_size: int = 30
-    images_per_dimension: int = 10
+    images_per_dimension: Count = 10
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,7 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
     for label in range(classes):
         members = np.flatnonzero(labels == label)
         if len(members) < config.minimum_class_size:
+            sure[label] = 0.5 if len(members) else 0.0  # nothing is known of it
             continue
         by_witnesses, by_model = (not np.isnan(view.trigger_score[members]).any() for view in (infected, current))
         filled, judged = by_witnesses or by_model, by_model and purified

@@ -108,7 +108,7 @@ def fetch_fashion_mnist(out: Path, sources: tuple[Callable[[Path], Path], ...] =
     with ExitStack() as stack:
         scratches = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in sources)
         arrays = _first_source(sources, scratches)
-    with finished_folder(out) as folder:
+    with finished_folder(out, "train/dataset.json") as folder:
         for split, prefix in (("train", "train"), ("test", "t10k")):
             write_split(
                 folder / split,

@@ -45,18 +45,25 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def read_json(path: Path, expected_format: str) -> dict[str, Any]:
-    """Read a JSON object whose ``format`` is the expected one."""
+def read_json(path: Path, expected_format: str, **kinds: type) -> dict[str, Any]:
+    """Read a JSON object whose ``format`` is the expected one, with a value of its kind under each name."""
     try:
         content = json.loads(within(Path(path), MAXIMUM_JSON_BYTES).read_text())
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: the step that makes it has not finished, run it again") from error
+        raise InputError(
+            f"{path} is missing: give the folder that the matching step wrote, or run that step again"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}): make it again") from error
     if not isinstance(content, dict) or content.get("format") != expected_format:
         raise InputError(f"{path} is not a {expected_format} file: give the folder that the matching step wrote")
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind):
+            raise InputError(
+                f"{path} has no {name} of type {kind.__name__}: make it again, or write it as the README shows"
+            )
     return content
 
 
@@ -102,11 +109,31 @@ def partial_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def finished_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder beside ``path`` that takes its place only when the block ends without an error."""
-    path = Path(path)
+def finished_folder(path: Path, mark: str, *inputs: Path) -> Iterator[Path]:
+    """Yield a folder beside ``path`` that takes its place only when the block ends without an error.
+
+    Args:
+        mark: the file in it that tells its kind. Only a folder with this file, or an empty one, is replaced.
+        inputs: what it is made from, and must not take the place of.
+
+    Raises:
+        InputError: before any work, if something else would be lost.
+    """
+    path = Path(os.path.abspath(path))
+    for one in inputs:
+        if path in (one.resolve(), *one.resolve().parents):
+            raise InputError(
+                f"{path} cannot be written: {one}, which it is made from, would be lost; name another folder"
+            )
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise InputError(f"{path} is not a folder but a file or a link: name another folder, or remove it")
+    if path.is_dir() and any(path.iterdir()) and not (path / mark).is_file():
+        raise InputError(f"{path} holds other things, for {mark} is not in it: name another folder, or remove it")
     with partial_folder(path) as partial:
         yield partial
-        if path.is_dir():
-            shutil.rmtree(path)
-        partial.replace(path)
+        if path.is_dir() and any(path.iterdir()):
+            with partial_folder(path) as aside:  # the old folder goes only when the new one is in its place
+                path.replace(aside)
+                partial.replace(path)
+        else:
+            partial.replace(path)

@@ -1,9 +1,11 @@
 """Run the compiled pipeline on this machine: kfp.local in a child process, its log in a file, progress in sight."""
 
+import fcntl
 import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import signal
@@ -19,13 +21,15 @@ import click
 import yaml
 
 from pud.errors import InputError, without_userinfo
-from pud.files import write_json
+from pud.files import partial_folder, write_json
 from pud.progress import MARK
 from pud.report import UNTRACKED, load_report, table
+from pud.settings import check_settings
 
 if TYPE_CHECKING:
     from pud.tracking import Tracking
 
+RUN_NAME, LATEST = re.compile(r"\w[\w.-]*", re.ASCII), "latest"
 TAIL_SECONDS = 0.5
 GRACE_SECONDS = 10
 
@@ -57,6 +61,8 @@ def run(
         raise InputError(f"{pipeline} is missing: run make compile, or give --pipeline")
     root = pipeline.resolve().parent.parent
     name = name or time.strftime(f"{trigger}-%Y%m%d-%H%M%S")
+    if not RUN_NAME.fullmatch(name) or name == LATEST:
+        raise InputError(f"--name {name!r} names no run: give letters, digits, '-', '_' or '.', and not {LATEST!r}")
     folder = (runs / name).resolve()
     tracking = None if no_tracking else _tracking(tracking_uri, experiment, folder)
     arguments = {
@@ -70,19 +76,30 @@ def run(
         "image": f"pud:{source_digest(root)}",
         **dict(map(_parameter, parameters)),
     }
-    (folder / "tmp").mkdir(parents=True, exist_ok=True)
-    try:
-        job = {"pipeline": str(pipeline.resolve()), "folder": str(folder), "arguments": arguments}
-        code = _watch(job, folder / "kfp.log", root, tracking)
-    except KeyboardInterrupt:
-        _close(tracking, "KILLED")
-        raise
-    finally:
-        shutil.rmtree(folder / "tmp", ignore_errors=True)
+    check_settings(arguments)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder) as lock, partial_folder(folder / "tmp") as scratch:
+        try:
+            job = {"pipeline": str(pipeline.resolve()), "folder": str(folder), "arguments": arguments}
+            code = _watch(job, folder / "kfp.log", root, tracking, scratch, lock)
+        except KeyboardInterrupt:
+            _close(tracking, "KILLED")
+            raise
     if code:
         _close(tracking, "FAILED")
         raise InputError(f"{_reason(folder / 'kfp.log')} (the whole log: {folder / 'kfp.log'})")
     return _finish(folder, started, tracking)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[int]:
+    """Yield the descriptor of a lock on a run's folder, which its child shares: two processes would spoil its files."""
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"a run in {folder} is under way: wait for its end, or give another --name") from error
+        yield file.fileno()
 
 
 def dvc_digest(root: Path, data_uri: str) -> str:
@@ -163,16 +180,17 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 @contextmanager
 def _terminable(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Turn SIGTERM into KeyboardInterrupt, and leave no child behind whatever happens in the block."""
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, and leave no child behind whatever happens in the block."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             try:
@@ -181,18 +199,20 @@ def _terminable(process: subprocess.Popen[bytes]) -> Iterator[None]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _watch(job: dict[str, Any], log: Path, root: Path, tracking: "Tracking | None") -> int:
+def _watch(job: dict[str, Any], log: Path, root: Path, tracking: "Tracking | None", scratch: Path, lock: int) -> int:
     """Run the job in a child process, show its progress lines and return its exit code."""
     environment = {
         **os.environ,
         **({"MLFLOW_TRACKING_URI": tracking.uri} if tracking else {}),
-        "TMPDIR": str(Path(job["folder"]) / "tmp"),
+        "TMPDIR": str(scratch),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, "-m", "pud.local_run", json.dumps(job)]
     with log.open("wb") as output, log.open() as lines:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=environment, start_new_session=True, pass_fds=[lock]
+        )
         with _terminable(process):
             running = True
             while running:
@@ -216,7 +236,7 @@ def _reason(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()
     mark = "InputError: "
     for_people = [line.split(mark, 1)[1] for line in lines if mark in line]
-    errors = [line for line in lines if "Error" in line]
+    errors = [line for line in lines if "Error" in line or "Exception" in line]
     return (for_people or errors or ["the pipeline failed"])[-1]
 
 
@@ -230,10 +250,10 @@ def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[s
         "seconds": round(time.time() - started, 1),
     }
     write_json(folder / "report.json", report)
-    latest = folder.with_name(f"latest.partial-{os.getpid()}")  # of this process alone: two runs may end at once
+    latest = folder.with_name(f"{LATEST}.partial-{os.getpid()}")  # of this process alone: two runs may end at once
     latest.unlink(missing_ok=True)
     latest.symlink_to(folder.name)
-    latest.replace(folder.with_name("latest"))
+    latest.replace(folder.with_name(LATEST))
     click.echo("\n" + table(report))
     click.echo(f"\nreport: {folder / 'report.json'}   log: {folder / 'kfp.log'}")
     if tracking is None:

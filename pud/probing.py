@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pud.config import Count, Share
 from pud.content import ContentConfig, contradictions, cross_examine, discriminate
 from pud.data import pixels
 from pud.detection import intruder_odds
@@ -25,12 +26,12 @@ class ProbeConfig(ContentConfig):
     noise_draws: int = 3
     noise_level: float = 0.2
     mix_draws: int = 3
-    mix_level: float = 0.5
+    mix_level: Share = 0.5
     adversarial_images: int = 2000
     epsilon: float = 6 / 255
     steps: int = 2
     step_size: float = 0.6
-    batch_size: int = 250
+    batch_size: Count = 250
 
 
 def probe(

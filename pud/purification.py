@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pud.config import as_parameters, from_mapping
+from pud.config import Count, Part, Positive, Share, as_parameters, from_mapping
 from pud.data import pixels
 from pud.device import autocast
 from pud.errors import InputError
@@ -36,24 +36,24 @@ class PurifyConfig:
     consistency_weight, ema_decay: of the mean teacher.
     """
 
-    keep: tuple[float, ...] = (0.2, 0.95)
+    keep: tuple[Part, ...] = (0.2, 0.95)
     epochs: tuple[int, ...] = (2, 6)
     adversarial_epochs: tuple[int, ...] = (100,)
-    learning_rate: tuple[float, ...] = (0.05, 0.15)
-    momentum: float = 0.9
+    learning_rate: tuple[Positive, ...] = (0.05, 0.15)
+    momentum: Part = 0.9
     weight_decay: float = 5e-4
-    batch_size: int = 128
+    batch_size: Count = 128
     epsilon: tuple[float, ...] = (8 / 255, 9 / 255)
     steps: int = 3
     step_size: float = 0.4
-    adversarial_fraction: tuple[float, ...] = (0.6, 1.0)
+    adversarial_fraction: tuple[Share, ...] = (0.6, 1.0)
     relabel: bool = True
-    stamp_rate: float = 0.1
+    stamp_rate: Share = 0.1
     stamp_strength: float = 2.0
     unlearn_fraction: float = 0.125
     unlearn_weight: float = 0.3
     consistency_weight: float = 0.05
-    ema_decay: float = 0.99
+    ema_decay: Share = 0.99
 
 
 DEFAULT_PRESET = "robust"
@@ -108,7 +108,7 @@ def purify_config(settings: Mapping[str, Any]) -> PurifyConfig:
     """
     given = dict(settings)
     name = given.pop("preset", DEFAULT_PRESET)
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
     return from_mapping(PurifyConfig, as_parameters(PRESETS[name]) | given)
 

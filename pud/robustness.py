@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pud.config import Count
 from pud.errors import InputError
 from pud.models import frozen
 from pud.pgd import input_gradient
@@ -25,11 +26,11 @@ class EvaluateConfig:
     epsilon: float = 8 / 255
     pgd_steps: int = 20
     pgd_step_size: float = 2 / 255
-    pgd_images: int = 1_000
+    pgd_images: Count = 1_000
     autoattack_images: int = 64
     masking_images: int = 200
-    drift_images: int = 500
-    batch_size: int = 250
+    drift_images: Count = 500
+    batch_size: Count = 250
 
 
 def robust_accuracy(

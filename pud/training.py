@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pud.config import Count, Part, Positive
 from pud.data import pixels
 from pud.device import autocast
 from pud.progress import track
@@ -18,11 +19,11 @@ class TrainConfig:
     """SGD with Nesterov momentum under a one-cycle learning rate; epochs over the whole training set."""
 
     architecture: str = "resnet8"
-    epochs: int = 6
-    learning_rate: float = 0.1
-    momentum: float = 0.9
+    epochs: Count = 6
+    learning_rate: Positive = 0.1
+    momentum: Part = 0.9
     weight_decay: float = 5e-4
-    batch_size: int = 128
+    batch_size: Count = 128
 
 
 def train(

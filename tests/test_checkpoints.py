@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pud.checkpoints import ModelCard, load_model, load_weights, save_model, save_weights
+from pud.checkpoints import ModelCard, load_model, load_weights, save_model
 from pud.errors import InputError
 from pud.models import ResNet
 
@@ -96,8 +96,19 @@ def spoil_a_weight(folder: Path) -> None:
     model = lived_in()
     with torch.no_grad():
         model.head.bias[2] = float("nan")
-    save_weights(folder / "model.safetensors", model)
+    save_file({name: one.contiguous() for name, one in model.state_dict().items()}, folder / "model.safetensors")
     edit(folder, sha256=None)
+
+
+def lower_a_variance(folder: Path) -> None:
+    tensors = {name: one.contiguous() for name, one in lived_in().state_dict().items()}
+    tensors["stem.norm.running_var"][0] = -1
+    save_file(tensors, folder / "model.safetensors")
+    edit(folder, sha256=None)
+
+
+def claim_huge_images(folder: Path) -> None:
+    edit(folder, input_shape=[3_000_000, 28, 28])
 
 
 def claim_another_architecture(folder: Path) -> None:
@@ -125,11 +136,13 @@ def lose_a_field(folder: Path) -> None:
         (remove_the_card, "model.json is missing"),
         (flip_a_byte, "does not match its digest"),
         (truncate_the_weights, "is corrupt or not of the architecture"),
-        (spoil_a_weight, "weight head.bias holds NaN or infinity"),
+        (spoil_a_weight, "weight head.bias holds NaN, infinity"),
+        (lower_a_variance, "stem.norm.running_var holds NaN, infinity or a variance below 0"),
+        (claim_huge_images, "are too large"),
         (claim_another_architecture, "is corrupt or not of the architecture"),
         (claim_an_unknown_architecture, "unknown architecture 'vgg'"),
         (claim_fewer_classes, "is corrupt or not of the architecture"),
-        (lose_a_field, "model.json lacks mean"),
+        (lose_a_field, "model.json has no mean of type list"),
     ],
 )
 def test_damage_is_named(damage: Callable[[Path], None], sentence: str, tmp_path: Path) -> None:

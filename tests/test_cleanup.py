@@ -75,18 +75,19 @@ def aged(path: Path, days: float) -> None:
 
 def test_of_a_cache_of_data_old_data_go_and_what_was_half_done_for_a_day(tmp_path: Path) -> None:
     """Pods share it, each with a process of the same number: only age tells who is alive."""
-    old, half = {"old.dir", "objects/old"}, {"new.dir.partial-7-aa", "objects/b.partial-7-bb"}
-    for name in (*old, *half, "new.dir", "objects/new", "busy.dir.partial-7-cc"):
+    one, two = 32 * "1", 32 * "2"
+    old, half = {f"{one}.dir", f"objects/{one}"}, {f"{two}.dir.partial-7-aa", f"objects/{two}.partial-7-bb"}
+    for name in (*old, *half, f"{two}.dir", f"objects/{two}", "busy.dir.partial-7-cc", "thesis"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.mkdir() if name.startswith(("old.dir", "new.dir", "busy")) else path.write_text(name)
-        aged(path, 40 if name in old else 2 if name in half else 0)
+        path.mkdir() if name.startswith((f"{one}.dir", f"{two}.dir", "busy")) else path.write_text(name)
+        aged(path, 40 if name in old | {"thesis"} else 2 if name in half else 0)
     aged(tmp_path / "objects", 40)
     assert {one.path.relative_to(tmp_path).as_posix() for one in find_data(tmp_path, 30)} == old | half
     said = CliRunner().invoke(app, ["gc", "--data-cache", str(tmp_path), "--yes"])
     assert said.exit_code == 0, said.output
     assert find_data(tmp_path, 30) == []
-    assert (tmp_path / "objects/new").is_file()
+    assert (tmp_path / "objects" / two).is_file()
     with pytest.raises(InputError, match="is no folder"):
         find_data(tmp_path / "nowhere", 30)
 

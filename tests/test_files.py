@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pud.files import finished_folder, partial_folder, read_array, read_json, sh
 
 def test_a_folder_appears_only_when_it_is_finished(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    with finished_folder(target) as folder:
+    with finished_folder(target, "file") as folder:
         (folder / "file").write_text("half")
         assert not target.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -21,7 +22,7 @@ def test_a_folder_appears_only_when_it_is_finished(tmp_path: Path) -> None:
 
 
 def write_half(target: Path, error: BaseException) -> None:
-    with finished_folder(target) as folder:
+    with finished_folder(target, "file") as folder:
         (folder / "file").write_text("half")
         raise error
 
@@ -33,7 +34,7 @@ def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_an_error_leaves_the_old_folder_intact(tmp_path: Path) -> None:
-    with finished_folder(tmp_path / "out") as folder:
+    with finished_folder(tmp_path / "out", "file") as folder:
         (folder / "file").write_text("old")
     with pytest.raises(KeyboardInterrupt):
         write_half(tmp_path / "out", KeyboardInterrupt())
@@ -43,9 +44,54 @@ def test_an_error_leaves_the_old_folder_intact(tmp_path: Path) -> None:
 
 def test_success_replaces_the_old_folder_whole(tmp_path: Path) -> None:
     for name in ("old", "new"):
-        with finished_folder(tmp_path / "out") as folder:
+        with finished_folder(tmp_path / "out", "file") as folder:
+            (folder / "file").write_text(name)
             (folder / name).write_text(name)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"file", "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def fill(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    return folder
+
+
+def lose_a_folder(tmp_path: Path) -> Path:
+    return fill(tmp_path / "home")
+
+
+def lose_the_folder_around_it(tmp_path: Path) -> Path:
+    return fill(tmp_path / "home") / ".."
+
+
+def lose_a_file(tmp_path: Path) -> Path:
+    return fill(tmp_path / "home") / "thesis.txt"
+
+
+def lose_a_link(tmp_path: Path) -> Path:
+    (tmp_path / "link").symlink_to(fill(tmp_path / "home"))
+    return tmp_path / "link"
+
+
+@pytest.mark.parametrize("lose", [lose_a_folder, lose_the_folder_around_it, lose_a_file, lose_a_link])
+def test_what_is_no_older_output_is_never_replaced(lose: Callable[[Path], Path], tmp_path: Path) -> None:
+    worked = False
+    with pytest.raises(InputError, match="name another folder"), finished_folder(lose(tmp_path), "file"):
+        worked = True
+    assert not worked, "refused only after the work"
+    assert (tmp_path / "home/thesis.txt").read_text() == "years of work"
+    assert not list(tmp_path.glob("*partial*"))
+
+
+@pytest.mark.parametrize("inside", ["", "model"])
+def test_an_output_never_takes_the_place_of_its_own_input(inside: str, tmp_path: Path) -> None:
+    given = tmp_path / "out" / inside
+    given.mkdir(parents=True)
+    (tmp_path / "out/file").touch()
+    with pytest.raises(InputError, match="would be lost"), finished_folder(tmp_path / "out", "file", given):
+        pass
+    assert given.is_dir()
 
 
 def test_two_processes_of_one_number_on_two_machines_do_not_share_a_half_done_folder(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The whole compiled pipeline through ``pud run``: its report, its MLflow runs, its cache, and a kill in the middle."""
 
+import fcntl
 import json
 import os
 import re
@@ -195,7 +196,7 @@ def test_a_killed_run_leaves_nothing_behind_and_goes_on_when_it_is_started_again
     assert code != 0
     assert "Traceback" not in said
     assert alive(str(tmp_path)) == []
-    assert not (tmp_path / "runs" / "killed" / "tmp").exists()
+    assert not list((tmp_path / "runs" / "killed").glob("tmp*"))
     (parent,) = parents(server.folder)
     assert parent["status"] == "KILLED"
 
@@ -218,4 +219,14 @@ def test_a_run_whose_task_fails_says_why_in_one_sentence(sample_folder: Path, tm
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("pud: error: unknown trigger 'sparkle'")
-    assert not (tmp_path / "runs" / "wrong" / "tmp").exists()
+    assert not list((tmp_path / "runs" / "wrong").glob("tmp*"))
+
+
+def test_two_processes_do_not_work_on_one_run(sample_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs/busy").mkdir(parents=True)
+    with (tmp_path / "runs/busy/lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        busy = [*command(tmp_path, sample_folder, "busy"), "--no-tracking"]
+        done = subprocess.run(busy, cwd=tmp_path, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+    assert done.returncode == 2
+    assert "busy is under way" in done.stderr

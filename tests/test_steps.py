@@ -204,20 +204,24 @@ def with_nan(model: Path) -> None:
     (model / "model.json").write_text(json.dumps({**card, "sha256": sha256(model / "model.safetensors")}))
 
 
-@pytest.mark.parametrize("output", ["probe", "state-1", "report"])
+@pytest.mark.parametrize(
+    ("output", "mark"), [("probe", "probe.json"), ("state-1", "model.json"), ("report", "report.json")]
+)
 @pytest.mark.parametrize("older", [False, True])
-def test_a_step_that_fails_leaves_what_was_there(output: str, older: bool, chain: Path, tmp_path: Path) -> None:
+def test_a_step_that_fails_leaves_what_was_there(
+    output: str, mark: str, older: bool, chain: Path, tmp_path: Path
+) -> None:
     inputs, step = STEPS[output]
     copied(chain, tmp_path, *inputs)
     with_nan(tmp_path / "model")
     if older:
         (tmp_path / output).mkdir()
-        (tmp_path / output / "older").write_text("intact")
+        (tmp_path / output / mark).write_text("intact")
     with pytest.raises(InputError, match="NaN"):
         step(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*inputs, *([output] if older else [])}
     if older:
-        assert (tmp_path / output / "older").read_text() == "intact"
+        assert (tmp_path / output / mark).read_text() == "intact"
 
 
 def test_a_step_that_fails_while_it_writes_leaves_nothing(chain: Path, tmp_path: Path) -> None:
@@ -265,6 +269,53 @@ def test_a_detection_without_its_columns_is_refused_by_name(chain: Path, tmp_pat
     pd.DataFrame({"index": [1]}).to_parquet(tmp_path / "detection-1" / "detection.parquet")
     with pytest.raises(InputError, match=r"detection\.parquet"):
         load_detection(tmp_path / "detection-1")
+
+
+SPOILT = {
+    "index": lambda table: table["index"][::-1].to_numpy(),
+    "suspicion": lambda table: np.where(table.index == 3, np.nan, table["suspicion"]),
+    "posterior": lambda table: table["posterior"] + 2,
+    "verdict": lambda table: np.where(table.index == 3, "guilty", table["verdict"]),
+    "shown": lambda table: table["shown"] + 11,
+    "given_label": lambda table: table["given_label"].astype(float),
+}
+
+
+@pytest.mark.parametrize("column", SPOILT)
+def test_a_detection_with_a_value_that_cannot_be_is_refused_by_name(column: str, chain: Path, tmp_path: Path) -> None:
+    copied(chain, tmp_path, "detection-1")
+    table = pd.read_parquet(tmp_path / "detection-1/detection.parquet")
+    table[column] = SPOILT[column](table)
+    table.to_parquet(tmp_path / "detection-1/detection.parquet", index=False)
+    with pytest.raises(InputError, match=rf"detection\.parquet is missing or corrupt \({column} "):
+        load_detection(tmp_path / "detection-1")
+
+
+def test_what_is_about_another_data_set_is_refused(chain: Path, sample_folder: Path, tmp_path: Path) -> None:
+    """As many images of as many classes, drawn by another seed."""
+    copied(chain, tmp_path, "model", "probe", "detection-1", "state-1")
+    folders = {"dataset": tmp_path / "dataset", "ground_truth": tmp_path / "other-truth"}
+    poison_step(f"file:{sample_folder}", "", POISON, seed=1, **folders)
+    with pytest.raises(InputError, match=r"detection\.parquet is about other images"):
+        purified(tmp_path)
+    probed(tmp_path, "state-1", "probe-1")
+    with pytest.raises(InputError, match="are about other images"):
+        detected(tmp_path, "probe-1", "detection-2")
+    shutil.copytree(chain / "truth", tmp_path / "truth")
+    with pytest.raises(InputError, match="truth is the ground truth of another data set"):
+        evaluated(tmp_path, "infected", "model", "report")
+
+
+def test_the_two_probes_of_a_detection_are_not_swapped_unnoticed(chain: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="after round 1: give the infected model's"):
+        detect_step(chain / "probe-1", chain / "probe", DetectConfig(), detection=tmp_path / "detection")
+
+
+def test_a_training_that_diverged_is_no_success(chain: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(TRAIN, learning_rate=1e6, epochs=2)
+    with pytest.raises(InputError, match="training has diverged"):
+        train_step(chain / "dataset", config, seed=0, model=tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("relabel", "relabelled", "unlearned"), [(True, 20, 30), (False, 0, 60)])

@@ -75,10 +75,13 @@ def submit(
         InputError: what was given is wrong or was refused; or the token ran out while waiting, and the run goes on.
         RunFailed: the run failed, was cancelled or skipped, or was not done in time.
     """
+    from pud.settings import check_settings  # torch takes two seconds
+
     token = token.strip()
     try:
         compiled = read_pipeline(pipeline)
         arguments = checked(parameters, compiled, pipeline)
+        check_settings(arguments)
         with _explained(endpoint, namespace):
             client = _client(endpoint, namespace, token, ca_bundle, verify_tls)
             run_id = _create(client, endpoint, experiment, service_account, pipeline, arguments, run_name, namespace)

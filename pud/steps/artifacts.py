@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from pud.detection import Detection
+from pud.detection import CLEAN, POISONED, UNSURE, Detection
 from pud.errors import InputError
 from pud.evidence import Evidence
 from pud.files import MAXIMUM_JSON_BYTES, finished_folder, read_json, within, write_json
@@ -27,10 +27,12 @@ MAXIMUM_BYTES, MAXIMUM_ROWS = 8 << 30, 50_000_000  # of evidence or a verdict: a
 
 
 @contextmanager
-def timed_folder(path: Path, step: str, before: dict[str, float] | None = None) -> Iterator[Path]:
-    """Yield a folder for a step's output; on success it takes the place of ``path`` and holds the step's seconds."""
+def timed_folder(
+    path: Path, step: str, mark: str, *inputs: Path, before: dict[str, float] | None = None
+) -> Iterator[Path]:
+    """Yield a step's output folder, as ``finished_folder`` does; on success it holds the step's seconds."""
     started = time.monotonic()
-    with finished_folder(path) as folder:
+    with finished_folder(path, mark, *inputs) as folder:
         yield folder
         seconds = {**(before or {}), step: round(time.monotonic() - started, 2)}
         (folder / "timing.json").write_text(json.dumps(seconds) + "\n")
@@ -53,14 +55,21 @@ def timing(folder: Path) -> dict[str, float]:
 def rounds_done(model: Path) -> int:
     """Return how many rounds of purification a model folder has behind it; 0 for a plain model."""
     path = Path(model) / "state.json"
-    return int(read_json(path, STATE_FORMAT)["rounds_done"]) if path.is_file() else 0
+    return max(0, read_json(path, STATE_FORMAT, rounds_done=int)["rounds_done"]) if path.is_file() else 0
 
 
 def save_evidence(folder: Path, evidence: Evidence, about: dict[str, Any]) -> None:
     """Write a probe: ``probe.safetensors`` and ``probe.json``."""
     arrays = {field.name: np.ascontiguousarray(getattr(evidence, field.name)) for field in dataclasses.fields(evidence)}
+    _check_finite(arrays, "the model's")
     save_file(arrays, folder / "probe.safetensors")
     write_json(folder / "probe.json", {"format": EVIDENCE_FORMAT, "images": len(evidence.labels), **about})
+
+
+def _check_finite(arrays: dict[str, np.ndarray], whose: str) -> None:
+    for name, values in arrays.items():
+        if name != "trigger_score" and not np.isfinite(values).all():
+            raise InputError(f"{whose} {name} are not finite for all images: nothing can be said of such a model")
 
 
 def load_evidence(folder: Path) -> tuple[Evidence, dict[str, Any]]:
@@ -70,13 +79,42 @@ def load_evidence(folder: Path) -> tuple[Evidence, dict[str, Any]]:
         InputError: the folder is incomplete or its file corrupt.
     """
     folder = Path(folder)
-    about = read_json(folder / "probe.json", EVIDENCE_FORMAT)
+    about = read_json(folder / "probe.json", EVIDENCE_FORMAT, rounds_done=int, adversarial_share=list, settings=dict)
     try:
-        return Evidence(**load_file(within(folder / "probe.safetensors", MAXIMUM_BYTES))), about
+        arrays = load_file(within(folder / "probe.safetensors", MAXIMUM_BYTES))
+        evidence, classes = Evidence(**arrays), arrays["logits"].shape[1]
+        _check_finite(arrays, f"{folder}: its")
+        if any(len(values) != len(evidence.labels) for values in arrays.values()):
+            raise InputError(f"{folder / 'probe.safetensors'} is not of one number of images: probe again")
+        if not len(evidence.labels) or not 0 <= evidence.labels.min() <= evidence.labels.max() < classes:
+            raise InputError(f"{folder / 'probe.safetensors'} has no images, or labels of no class: probe again")
+        return evidence, about
     except InputError:
         raise
-    except (OSError, SafetensorError, TypeError) as error:
+    except (OSError, SafetensorError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"{folder / 'probe.safetensors'} is missing or corrupt ({error}): probe again") from error
+
+
+COLUMNS = {"index": "i", "given_label": "i", "suspicion": "f", "posterior": "f", "verdict": "OU", "shown": "i"}
+
+
+def _check_table(table: pd.DataFrame, classes: int, path: Path, labels: np.ndarray | None) -> None:
+    for name, kinds in COLUMNS.items():
+        if table[name].dtype.kind not in kinds:
+            raise ValueError(f"{name} is of type {table[name].dtype}")
+    wrong = {
+        "index": table["index"] != np.arange(len(table)),
+        "given_label": ~table["given_label"].between(0, classes - 1),
+        "suspicion": ~np.isfinite(table["suspicion"]),
+        "posterior": ~table["posterior"].between(0, 1),
+        "verdict": ~table["verdict"].isin([CLEAN, UNSURE, POISONED]),
+        "shown": ~table["shown"].between(-1, classes - 1),
+    }
+    for name, rows in wrong.items():
+        if rows.any():
+            raise ValueError(f"{name} in row {int(np.argmax(rows))} is {table[name][int(np.argmax(rows))]}")
+    if labels is not None and not np.array_equal(table["given_label"], labels):
+        raise InputError(f"{path} is about other images: give the detection of this data set")
 
 
 def save_detection(folder: Path, detection: Detection, labels: np.ndarray, about: dict[str, Any]) -> None:
@@ -109,18 +147,24 @@ def save_detection(folder: Path, detection: Detection, labels: np.ndarray, about
     )
 
 
-def load_detection(folder: Path) -> tuple[Detection, dict[str, Any]]:
+def load_detection(folder: Path, labels: np.ndarray | None = None) -> tuple[Detection, dict[str, Any]]:
     """Read a detection, and how it was made.
 
+    Args:
+        labels: of the images that it must be about, (n,).
+
     Raises:
-        InputError: the folder is incomplete, or its table corrupt or too large.
+        InputError: the folder is incomplete, its table corrupt or too large, or about other images.
     """
     path = Path(folder) / "detection.parquet"
-    content = read_json(Path(folder) / "detection.json", DETECTION_FORMAT)
+    content = read_json(
+        Path(folder) / "detection.json", DETECTION_FORMAT, target_labels=list, separation=list, settings=dict
+    )
     try:
         if (rows := pq.read_metadata(within(path, MAXIMUM_BYTES)).num_rows) > MAXIMUM_ROWS:
             raise InputError(f"{path} claims {rows:,} rows, more than any data set here has images: do not use it")
-        table = pd.read_parquet(path)
+        table = pd.read_parquet(path, columns=list(COLUMNS))
+        _check_table(table, len(content["separation"]), path, labels)
         detection = Detection(
             suspicion=table["suspicion"].to_numpy(),
             posterior=table["posterior"].to_numpy(),

@@ -20,7 +20,7 @@ from pud.report import INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, save_r
 from pud.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
 from pud.steps.artifacts import load_detection, timed_folder, timing
 from pud.steps.probe import matching
-from pud.steps.truth import load_truth
+from pud.steps.truth import check_about, load_truth
 
 if TYPE_CHECKING:
     from pud.tracking import Tracking
@@ -52,10 +52,14 @@ def evaluate_step(
     """
     prepare_process()
     where = resolve_device(device)
-    with timed_folder(report, "evaluate") as folder:
+    inputs = [model, dataset, ground_truth, *(one for one in (detection, previous_report) if one)]
+    with timed_folder(report, "evaluate", "report.json", *inputs) as folder:
         network, card = load_model(model, where)
         test = matching(open_split(dataset / "test"), card.classes, card.input_shape, model)
+        train = open_split(dataset / "train")
         truth, about = load_truth(ground_truth)
+        check_about(truth, train, test, ground_truth)
+        judged, made = load_detection(detection, train.labels) if detection else (None, {})
         content = load_report(previous_report) if previous_report else _begin(about, test, seed, git_commit, data_uri)
         labels = torch.from_numpy(test.labels)
         triggered = logits(network, truth.triggered_images, where)
@@ -77,8 +81,7 @@ def evaluate_step(
         facts = (truth.triggered_true_labels[few], truth.triggered_target_labels[few])
         moved = [pixels(part).to(where) for part in pairs] + [torch.from_numpy(part).to(where) for part in facts]
         result["drift"] = dataclasses.asdict(adversarial_drift(network, *moved, seed=seed))
-        if detection:
-            judged, made = load_detection(detection)
+        if judged:
             parameters |= made["settings"]
             result["detection"] = detection_metrics(judged, truth)
         if stage == ROUND:

@@ -54,7 +54,14 @@ def poison_step(
             "restore them (dvc checkout, or pud fetch) or give their own digest"
         )
     train, test = open_split(source / "train"), open_split(source / "test")
-    with timed_folder(ground_truth, "poison") as truth_folder, timed_folder(dataset, "poison") as folder:
+    if train.images.shape[1:] != test.images.shape[1:] or train.classes != test.classes:
+        raise InputError(
+            f"{source}: train and test differ in image shape or classes, give a data set in which both agree"
+        )
+    with (
+        timed_folder(ground_truth, "poison", "ground_truth.json", source, dataset) as truth_folder,
+        timed_folder(dataset, "poison", "train/dataset.json", source, ground_truth) as folder,
+    ):
         generator = random_stream(seed, "poison")
         images, labels, truth = poison(train, test, config, generator=generator, device=where)
         write_split(folder / "train", images, labels, classes=train.classes, name=train.name, source=digest)

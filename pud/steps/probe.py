@@ -48,7 +48,7 @@ def probe_step(
     done = rounds_done(model)
     if done:
         config = dataclasses.replace(config, noise_draws=0, mix_draws=0)
-    with timed_folder(probe_folder, "probe") as folder:
+    with timed_folder(probe_folder, "probe", "probe.json", model, dataset) as folder:
         evidence = probe(
             network,
             np.array(split.images),

@@ -9,6 +9,7 @@ from pud.checkpoints import load_model, load_weights, save_model, save_weights
 from pud.data import open_split
 from pud.detection import CLEAN, POISONED, Detection
 from pud.device import prepare_process, random_stream, resolve_device
+from pud.errors import InputError
 from pud.files import read_array, sha256, write_json
 from pud.models import ResNet
 from pud.progress import say
@@ -34,6 +35,10 @@ def load_state(folder: Path, model: ResNet, n: int) -> State:
         load_weights(folder / "teacher.safetensors", state.teacher)
         state.clean = read_array(folder / "clean.npy", np.bool_, 1)
         state.poisoned = read_array(folder / "poisoned.npy", np.bool_, 1)
+        if not n == len(state.clean) == len(state.poisoned):
+            raise InputError(
+                f"{folder} was purified on {len(state.clean)} images, not {n}: give the data set of its rounds"
+            )
     return state
 
 
@@ -64,7 +69,7 @@ def purify_step(
     state = load_state(model, network, len(split.labels))
     round_index = state.rounds_done
     if detection:
-        judged, _ = load_detection(detection)
+        judged, _ = load_detection(detection, split.labels)
     else:
         judged = all_clean(len(split.labels))
     keep = of_round(config.keep, round_index)
@@ -74,7 +79,8 @@ def purify_step(
     state.poisoned |= judged.verdict == POISONED  # who was accused once is not trusted again
     trusted = (judged.verdict == CLEAN) & ~state.poisoned
     state.clean = relabelled | least_suspicious(split.labels, judged.suspicion, trusted, keep)
-    with timed_folder(purified, "purify") as folder:
+    inputs = [model, dataset, *([detection] if detection else [])]
+    with timed_folder(purified, "purify", "model.json", *inputs) as folder:
         if state.clean.any() and of_round(config.epochs, round_index) > 0:
             generator = random_stream(seed, "purify", round_index)
             purify(state, np.array(split.images), labels, config, generator=generator, device=where, excused=excused)

@@ -29,7 +29,7 @@ def train_step(dataset: Path, config: TrainConfig, *, seed: int, device: str = "
         training={**dataclasses.asdict(config), "seed": seed},
         made_from={"training_images": split.digest, "training_labels": split.labels_digest},
     )
-    with timed_folder(model, "train") as folder:
+    with timed_folder(model, "train", "model.json", dataset) as folder:
         network = card.build(seed).to(where)
         train(network, images, labels, config, generator=random_stream(seed, "train"), device=where)
         save_model(folder, network, card)
