@@ -26,7 +26,7 @@ class Link:
 
 def made_from(model: Path, dataset: Path, detection: Path | None) -> dict[str, str]:
     """Return the digests of what a round starts from; ``infected_model`` is that of the chain's first model."""
-    parent = read_json(model / "model.json", MODEL_FORMAT)
+    parent = read_json(model / "model.json", MODEL_FORMAT, made_from=dict)
     split = open_split(dataset / "train")
     own = sha256(model / WEIGHTS)
     digests = {"training_images": split.digest, "training_labels": split.labels_digest, "model": own}
@@ -51,7 +51,7 @@ def verify(
     Raises:
         InputError: a folder that is not what it should be.
     """
-    card = read_json(model / "model.json", MODEL_FORMAT)
+    card = read_json(model / "model.json", MODEL_FORMAT, made_from=dict)
     says: dict[str, Any] = card["made_from"]
     links = [_link("model", card.get("sha256"), sha256(model / WEIGHTS))]
     split = open_split(dataset / "train") if dataset else None

@@ -15,7 +15,7 @@ UNTRACKED = "untracked.json"  # beside a report: what MLflow was lost for
 
 def load_report(folder: Path) -> dict[str, Any]:
     """Read the report in a folder."""
-    return read_json(Path(folder) / "report.json", FORMAT)
+    return read_json(Path(folder) / "report.json", FORMAT, rounds=list)
 
 
 def save_report(folder: Path, report: dict[str, Any]) -> None:
