@@ -21,7 +21,19 @@ import numpy as np
 import torch
 
 from benchmarks.detectors import DETECTORS
-from benchmarks.plan import ALL, ATTACKS, FORMAT, ONE, SEEDS, WORK, Cell, at_rate, innocent, other_rates
+from benchmarks.plan import (
+    ATTACKS,
+    AUTOATTACKED,
+    COSTED,
+    FORMAT,
+    ONE,
+    SEEDS,
+    WORK,
+    Cell,
+    at_rate,
+    innocent,
+    other_rates,
+)
 from benchmarks.results import FILTER, WORKED
 from benchmarks.rivals import RIVALS, Given
 from pud.attacks import find_attack
@@ -52,8 +64,7 @@ from pud.training import TrainConfig, train
 RESULTS, DATA = Path("results"), "file:data"
 DEFAULT = "robust"
 ABLATED = [("badnets", ONE), ("blend", ONE)]
-AUTOATTACKED = [("badnets", ONE), ("blend", ONE), ("wanet", ONE)]
-COST, COSTED = "cost", [("badnets", ONE), ("blend", ALL), ("sig", ONE)]
+COST = "cost"
 CLEAN_SHARE = 0.05  # of the training size, what rivals ask for
 PGD_IMAGES, AUTOATTACK_IMAGES, DRIFT_IMAGES = 1_000, 256, 500
 CEILING = dataclasses.replace(

@@ -25,6 +25,8 @@ ATTACKS = [
     ("label-consistent", ONE),
     ("badnets", ALL),
 ]
+AUTOATTACKED = [("badnets", ONE), ("blend", ONE), ("wanet", ONE)]  # of seed 0, as those
+COSTED = [("badnets", ONE), ("blend", ALL), ("sig", ONE)]
 RATES = {"training set": (0.1, 0.05, 0.01), "target class": (0.5, 0.25, 0.1)}  # fractions of it, the highest first
 SEEDS = (0, 1, 2)  # at the highest rate
 OTHER_RATES_SEED = 3

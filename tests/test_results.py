@@ -414,3 +414,11 @@ def test_the_cost_compares_seconds_of_one_run_only() -> None:
     assert verdict(judged(cell()), figure) == "pass"
     assert verdict(judged(cell(cost={"robust": 61.0, "ceiling": 60.0})), figure) == "**fail**"
     assert verdict(judged(cell(cost={})), figure) == "not measured"
+
+
+def test_a_figure_that_the_grid_measures_on_seed_0_alone_wants_no_other_seed(tmp_path: Path) -> None:
+    given = entry(0.9, 0.99, 0.01, 0.1)
+    entries = {"infected": given, "robust": entry(0.87, 0.01, 0.87, 0.79), "erase": entry(0.9, 0.01, 0.9, 0.5)}
+    page = written(tmp_path, cell(0, entries=entries), cell(1, entries=entries | {"erase": None}))
+    assert verdict(page, "ACC, erase minus infected", "poisoned") == "pass"
+    assert verdict(page, "AutoAttack, robust minus ceiling") == "not measured"
