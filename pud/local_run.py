@@ -94,12 +94,14 @@ def run(
 @contextmanager
 def _alone(folder: Path) -> Iterator[int]:
     """Yield the descriptor of a lock on a run's folder, which its child shares: two processes would spoil its files."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"a run in {folder} is under way: wait for its end, or give another --name") from error
-        yield file.fileno()
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield lock
+    except BlockingIOError as error:
+        raise InputError(f"a run in {folder} is under way: wait for its end, or give another --name") from error
+    finally:
+        os.close(lock)
 
 
 def dvc_digest(root: Path, data_uri: str) -> str:

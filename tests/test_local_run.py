@@ -224,9 +224,10 @@ def test_a_run_whose_task_fails_says_why_in_one_sentence(sample_folder: Path, tm
 
 def test_two_processes_do_not_work_on_one_run(sample_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "runs/busy").mkdir(parents=True)
-    with (tmp_path / "runs/busy/lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        busy = [*command(tmp_path, sample_folder, "busy"), "--no-tracking"]
-        done = subprocess.run(busy, cwd=tmp_path, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+    lock = os.open(tmp_path / "runs/busy", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    busy = [*command(tmp_path, sample_folder, "busy"), "--no-tracking"]
+    done = subprocess.run(busy, cwd=tmp_path, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+    os.close(lock)
     assert done.returncode == 2
     assert "busy is under way" in done.stderr
