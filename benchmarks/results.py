@@ -252,12 +252,9 @@ def means(rows: pd.DataFrame, keys: list[str], columns: list[str]) -> str:
 
 def planned_on(grid: Grid, key: str, *names: str) -> pd.Series:
     """Tell on which cells the grid measures a figure of these entries: all, those of seed 0, or a few of these."""
-    attacks, first = (
-        grid.cells[["attack", "mapping"]].apply(tuple, axis=1),
-        grid.cells["top"] & (grid.cells["seed"] == "0"),
-    )
+    first = grid.cells["top"] & (grid.cells["seed"] == "0")
     if few := {"AutoAttack": AUTOATTACKED, "purify seconds": COSTED}.get(key):
-        return first & attacks.isin(few)
+        return first & grid.cells[["attack", "mapping"]].apply(tuple, axis=1).isin(few)
     return first | (grid.cells["state"] == INNOCENT) | {"", DEFAULT, *REFERENCES}.issuperset(names)
 
 

@@ -134,6 +134,10 @@ def finished_folder(path: Path, mark: str, *inputs: Path) -> Iterator[Path]:
         if path.is_dir() and any(path.iterdir()):
             with partial_folder(path) as aside:  # the old folder goes only when the new one is in its place
                 path.replace(aside)
-                partial.replace(path)
+                try:
+                    partial.replace(path)
+                except BaseException:
+                    aside.replace(path)
+                    raise
         else:
             partial.replace(path)

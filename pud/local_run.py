@@ -96,10 +96,11 @@ def _alone(folder: Path) -> Iterator[int]:
     """Yield the descriptor of a lock on a run's folder, which its child shares: two processes would spoil its files."""
     lock = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"a run in {folder} is under way: wait for its end, or give another --name") from error
         yield lock
-    except BlockingIOError as error:
-        raise InputError(f"a run in {folder} is under way: wait for its end, or give another --name") from error
     finally:
         os.close(lock)
 
