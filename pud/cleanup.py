@@ -30,8 +30,8 @@ class Waste:
 def find(runs: Path, days: float) -> list[Waste]:
     """Return what can go from a folder of runs.
 
-    That is: output folders of processes that are no more; entries of the task cache that are older than ``days`` or
-    whose files are gone; and the task outputs that only such entries name, but for reports.
+    That is: output folders of processes that are no more; entries of the task cache that are unreadable, older than
+    ``days`` or whose files are gone; and the task outputs that only such entries name, but for reports.
 
     Raises:
         InputError: there is no such folder.
@@ -41,7 +41,11 @@ def find(runs: Path, days: float) -> list[Waste]:
     waste = [_waste(path, "left half done") for path in runs.rglob(f"*{PARTIAL}*") if not _alive(path)]
     old, needed = [], set[Path]()
     for entry in sorted((runs / CACHE).glob("*.json")):
-        outputs = set(_files(json.loads(entry.read_text())))
+        try:
+            outputs = set(_files(json.loads(entry.read_text())))
+        except ValueError:
+            waste.append(_waste(entry, "cache entry, unreadable"))
+            continue
         missing = any(not path.exists() for path in outputs)
         if missing or time.time() - entry.stat().st_mtime > days * 86_400:
             old.append((entry, outputs, "names files that are gone" if missing else f"older than {days:g} days"))

@@ -258,7 +258,8 @@ def cluster(function: Command) -> Command:
 @click.option("--insecure", is_flag=True, help="Accept any TLS certificate.")
 def submit_command(parameters: tuple[str, ...], file: Path | None, insecure: bool, **options: Any) -> None:
     """Submit the compiled pipeline to a cluster."""
-    from pud.cluster.submit import RunFailed, read_parameters, submit
+    from pud.cluster.submit import RunFailed, submit
+    from pud.compiled import read_parameters
 
     try:
         run = submit(parameters=read_parameters(parameters, file), verify_tls=not insecure, **options)
@@ -284,7 +285,7 @@ def doctor_command(
 ) -> None:
     """Check everything that a run needs, one line each: exit code 1 if something is missing."""
     from pud.cluster import doctor, requirements
-    from pud.cluster.submit import read_parameters
+    from pud.compiled import read_parameters
 
     given = read_parameters(parameters, file)
     if offline:

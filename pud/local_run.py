@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
+from pud.compiled import checked, read_parameters, read_pipeline
 from pud.errors import InputError, without_userinfo
 from pud.files import partial_folder, write_json
 from pud.progress import MARK
 from pud.report import UNTRACKED, load_report, table
-from pud.settings import check_settings
 
 if TYPE_CHECKING:
     from pud.tracking import Tracking
@@ -57,8 +57,7 @@ def run(
         InputError: something is missing before the start, or a task failed; nothing finished is lost.
     """
     started = time.time()
-    if not pipeline.is_file():
-        raise InputError(f"{pipeline} is missing: run make compile, or give --pipeline")
+    compiled = read_pipeline(pipeline)
     root = pipeline.resolve().parent.parent
     name = name or time.strftime(f"{trigger}-%Y%m%d-%H%M%S")
     if not RUN_NAME.fullmatch(name) or name == LATEST:
@@ -74,9 +73,9 @@ def run(
         "tracking": _as_parameter(tracking),
         "git_commit": git_commit(root),
         "image": f"pud:{source_digest(root)}",
-        **dict(map(_parameter, parameters)),
+        **read_parameters(parameters, None),
     }
-    check_settings(arguments)
+    arguments = checked(arguments, compiled, pipeline)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder) as lock, partial_folder(folder / "tmp") as scratch:
         try:
@@ -169,16 +168,6 @@ def _absolute(data_uri: str) -> str:
     scheme, separator, path = data_uri.partition(":")
     local = separator and (scheme == "file" or (scheme == "dvc" and not path.startswith("s3://")))
     return f"{scheme}:{Path(path).resolve()}" if local else data_uri
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise InputError(f"parameter {text!r} has no value: give NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 @contextmanager

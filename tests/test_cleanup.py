@@ -61,6 +61,11 @@ def test_a_cache_entry_whose_files_are_gone_goes(runs: Path) -> None:
     assert ".cache/2.json" in names(runs)
 
 
+def test_a_cache_entry_that_cannot_be_read_goes(runs: Path) -> None:
+    (runs / ".cache/2.json").write_text('{"out": [')
+    assert ".cache/2.json" in names(runs)
+
+
 def test_nothing_outside_of_the_runs_is_touched(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     entry(runs, "3", OLD, "../../../precious")

@@ -127,6 +127,8 @@ ROWS: dict[str, tuple[Callable[[Desk], list[str]], str]] = {
         f"MLflow at {NOWHERE}",
     ),
     "missing pipeline": (lambda d: d.run("--no-tracking", "--pipeline", "nowhere.yaml"), "nowhere.yaml"),
+    "a pipeline that is none": (lambda d: d.run("--no-tracking", "--pipeline", "dvc.yaml"), "not a compiled pipeline"),
+    "parameter of no pipeline": (lambda d: d.run("--no-tracking", "-p", "trigga=blend"), "no parameter trigga"),
     "parameter without a value": (lambda d: d.run("--no-tracking", "-p", "train_size"), "'train_size'"),
     "a run that is called latest": (lambda d: d.run("--no-tracking", "--name", "latest"), "'latest'"),
     "a run elsewhere": (lambda d: d.run("--no-tracking", "--name", "../evil"), "'../evil'"),

@@ -29,7 +29,7 @@ from pipelines.placement import on_cpu_pool, on_gpu_pool, with_data
 from pud.cli import main
 from pud.cluster.doctor import Check, examine, exit_code, render, tolerates
 from pud.cluster.requirements import Step, estimate, most_at_once, offline
-from pud.cluster.submit import read_pipeline, steps_of
+from pud.compiled import read_pipeline, steps_of
 from pud.errors import InputError
 from pud.storage import bootstrap, bucket_names
 

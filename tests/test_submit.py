@@ -24,7 +24,7 @@ from kubernetes.config import kube_config
 from servers import serving
 
 from pud.cluster import submit as submission
-from pud.cluster.submit import RunFailed, checked, read_parameters, read_pipeline, steps_of, submit
+from pud.cluster.submit import RunFailed, submit
 from pud.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -395,12 +395,6 @@ def test_what_is_no_compiled_pipeline_is_refused_before_any_request(
     assert kubeflow.requests == []
 
 
-def test_a_required_parameter_must_be_given() -> None:
-    definitions = {"parameters": {"rate": {"parameterType": "NUMBER_DOUBLE"}}}
-    with pytest.raises(InputError, match="needs rate"):
-        checked({}, {"root": {"inputDefinitions": definitions}}, Path("some.yaml"))
-
-
 @pytest.mark.parametrize(
     ("changed", "thing"),
     [
@@ -473,35 +467,6 @@ def test_tls_is_verified_unless_told_otherwise(tmp_path: Path) -> None:
     finally:
         server.shutdown()
         server.server_close()
-
-
-def test_parameters_come_from_a_file_and_from_pairs_which_win(tmp_path: Path) -> None:
-    file = tmp_path / "parameters.json"
-    file.write_text('{"seed": 1, "train_settings": {"epochs": 2}, "trigger": "blend"}')
-    given = read_parameters(["seed=3", "git_commit=12e4567", "data_uri=file:a=b"], file)
-    read = checked(given, read_pipeline(PIPELINE), PIPELINE)
-    assert read == {
-        "seed": 3,
-        "train_settings": {"epochs": 2},
-        "trigger": "blend",
-        "git_commit": "12e4567",
-        "data_uri": "file:a=b",
-    }
-
-
-@pytest.mark.parametrize(("pairs", "content"), [(["seed"], "{}"), (["=3"], "{}"), ([], "[1]"), ([], "{"), ([], None)])
-def test_parameters_that_cannot_be_read_are_refused(tmp_path: Path, pairs: list[str], content: str | None) -> None:
-    file = tmp_path / "parameters.json"
-    if content is not None:
-        file.write_text(content)
-    with pytest.raises(InputError, match=r"NAME=VALUE|name: value|JSON object"):
-        read_parameters(pairs, file)
-
-
-def test_the_steps_are_the_tasks_that_run_a_container() -> None:
-    steps = steps_of(read_pipeline(PIPELINE))
-    assert {"poison", "train", "detect-2", "evaluate", "finish"} <= steps
-    assert not steps & {"defence", "exit-handler-1", "root"}
 
 
 def test_the_plain_command_of_kubeflow_is_accepted_too(kubeflow: Kubeflow, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from pud.cluster.submit import checked, read_pipeline
+from pud.compiled import checked, read_pipeline
 from pud.errors import InputError
 from pud.storage import BUCKETS, S3
 

@@ -3,16 +3,14 @@
 import io
 import json
 import logging
-import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pud.compiled import checked, read_pipeline, steps_of
 from pud.errors import InputError
 from pud.progress import say
 
@@ -23,17 +21,6 @@ DENIED, TRANSIENT = {401, 403}, {429, 502, 503, 504}
 REQUEST_SECONDS = 10.0
 LONGEST_PAUSE = 60.0
 LOG_LINES = 20
-
-# parameterType of a compiled pipeline: (what a person should give, the test of a value)
-Check = Callable[[Any], bool]
-TYPES: dict[str, tuple[str, Check]] = {
-    "STRING": ("a string", lambda value: isinstance(value, str)),
-    "BOOLEAN": ("true or false", lambda value: isinstance(value, bool)),
-    "NUMBER_INTEGER": ("a whole number", lambda value: _is_number(value) and value == int(value)),
-    "NUMBER_DOUBLE": ("a number", lambda value: _is_number(value)),
-    "LIST": ("a JSON list", lambda value: isinstance(value, list)),
-    "STRUCT": ("a JSON object", lambda value: isinstance(value, dict)),
-}
 
 
 class RunFailed(Exception):
@@ -75,13 +62,10 @@ def submit(
         InputError: what was given is wrong or was refused; or the token ran out while waiting, and the run goes on.
         RunFailed: the run failed, was cancelled or skipped, or was not done in time.
     """
-    from pud.settings import check_settings  # torch takes two seconds
-
     token = token.strip()
     try:
         compiled = read_pipeline(pipeline)
         arguments = checked(parameters, compiled, pipeline)
-        check_settings(arguments)
         with _explained(endpoint, namespace):
             client = _client(endpoint, namespace, token, ca_bundle, verify_tls)
             run_id = _create(client, endpoint, experiment, service_account, pipeline, arguments, run_name, namespace)
@@ -94,97 +78,6 @@ def submit(
             raise type(error)(str(error).replace(token, "(token)")) from None
         raise
     return run_id
-
-
-def read_parameters(pairs: Sequence[str], file: Path | None) -> dict[str, Any]:
-    """Gather parameters from a JSON file and from ``NAME=VALUE`` pairs, which win; a pair's value stays text.
-
-    ``submit`` reads text as the type that the pipeline declares, so ``accelerator_count=0`` stays a string and
-    ``seed=0`` becomes a number.
-
-    Raises:
-        InputError: a pair without ``=``, or a file that is no JSON object.
-    """
-    given: dict[str, Any] = {}
-    if file is not None:
-        try:
-            given = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"parameter file {file} cannot be read as JSON ({error}): give a JSON object") from None
-        if not isinstance(given, dict):
-            raise InputError(f"parameter file {file} holds no JSON object: give {{name: value}}")
-    for pair in pairs:
-        name, separator, value = pair.partition("=")
-        if not separator or not name:
-            raise InputError(f"parameter {pair!r} has no name or no value: give NAME=VALUE")
-        given[name] = value
-    return given
-
-
-def read_pipeline(path: Path) -> dict[str, Any]:
-    """Return the pipeline spec of a compiled pipeline.
-
-    Raises:
-        InputError: the file is missing, or Kubeflow's own model does not accept it.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is missing: run make compile, or give --pipeline")
-    if path.suffix not in {".yaml", ".yml"}:
-        raise InputError(f"{path} is not a YAML file: give the pipeline that make compile writes")
-    from google.protobuf.json_format import ParseDict, ParseError
-    from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
-
-    try:
-        spec: dict[str, Any] = next(yaml.safe_load_all(path.read_text()), {})
-        ParseDict(spec, PipelineSpec())
-        spec["root"]["dag"], spec["pipelineInfo"]["name"]
-    except (yaml.YAMLError, ParseError, TypeError, AttributeError, KeyError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not a compiled pipeline ({reason}): give what make compile writes") from None
-    return spec
-
-
-def checked(parameters: Mapping[str, Any], spec: Mapping[str, Any], pipeline: Path) -> dict[str, Any]:
-    """Return the parameters as the pipeline's types.
-
-    Raises:
-        InputError: a name that the pipeline does not know, a value of another type, or a parameter that is missing.
-    """
-    known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
-    if unknown := sorted(parameters.keys() - known.keys()):
-        names = ", ".join(sorted(known)) or "none"
-        raise InputError(f"{pipeline} has no parameter {', '.join(unknown)}: choose from {names}")
-    needed = {name for name, given in known.items() if not given.get("isOptional") and "defaultValue" not in given}
-    if missing := sorted(needed - parameters.keys()):
-        raise InputError(f"{pipeline} needs {', '.join(missing)}: give each as NAME=VALUE")
-    return {name: _as_declared(name, value, known[name]["parameterType"]) for name, value in parameters.items()}
-
-
-def steps_of(spec: Mapping[str, Any]) -> set[str]:
-    """Return the names of the tasks that run a container, in whatever nested pipeline they are."""
-    components = spec["components"]
-    dags = [component["dag"] for component in (*components.values(), spec["root"]) if "dag" in component]
-    tasks = [task for dag in dags for task in dag["tasks"].items()]
-    return {name for name, task in tasks if "executorLabel" in components[task["componentRef"]["name"]]}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _as_declared(name: str, value: Any, kind: str) -> Any:
-    wanted, fits = TYPES.get(kind, ("JSON", lambda _: True))
-    read = value
-    try:
-        if isinstance(value, str) and kind != "STRING":
-            read = json.loads(value)
-        json.dumps(read, allow_nan=False)
-        right = fits(read)
-    except (ValueError, TypeError):
-        right = False
-    if not right:
-        raise InputError(f"parameter {name} is {value!r}: give {wanted}")
-    return int(read) if kind == "NUMBER_INTEGER" else read
 
 
 def _client(endpoint: str, namespace: str, token: str, ca_bundle: Path | None, verify_tls: bool) -> Any:
