@@ -212,9 +212,15 @@ def test_without_poison_none_is_found(seed: int) -> None:
     detection, _ = judged(0, seed)
     assert detection.target_labels == []
     assert (detection.suspicion <= 0).all()
-    assert detection.confidence > 0.9
+    assert detection.confidence == CONFIG.confidence_in_none[0]
     assert set(detection.verdict) == {CLEAN}
     assert not detection.posterior.any()
+
+
+def test_none_found_is_surer_after_a_round() -> None:
+    evidence = synthetic(0, 0)
+    after = detect(evidence, dataclasses.replace(evidence), CONFIG)
+    assert (after.target_labels, after.confidence) == ([], CONFIG.confidence_in_none[1])
 
 
 def test_detection_is_the_same_twice() -> None:
