@@ -2,8 +2,9 @@
 
 python -m benchmarks.grid [--minutes N] [--only PATTERN]
 
-What is measured goes to ``results/CELL.json`` at once and is never measured again: the grid can be stopped anywhere and
-goes on from what is committed. Models and data lie in ``runs/bench`` and are made again where they are missing.
+What is measured goes to ``results/CELL.json`` at once and is not measured again until the defence changes (``DEFENCE``
+in benchmarks/plan.py): the grid can be stopped anywhere and goes on from what is committed. Models and data lie in
+``runs/bench`` and are made again where they are missing.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from benchmarks.plan import (
     ATTACKS,
     AUTOATTACKED,
     COSTED,
+    DEFENCE,
     FORMAT,
     ONE,
     SEEDS,
@@ -155,7 +157,7 @@ def infected(cell: Cell) -> Path:
 
 def infected_probe(cell: Cell, other: ProbeConfig | None = None) -> Path:
     """Return the folder of the infected model's probe."""
-    probe = cell.folder / ("probe-other" if other else "probe-0")
+    probe = cell.folder / f"probe-{DEFENCE}{'-other' if other else ''}"
     if not probe.exists():
         config = other or ProbeConfig()
         probe_step(infected(cell), cell.folder / "dataset", config, seed=cell.seed, probe_folder=probe)
@@ -341,6 +343,8 @@ def autoattacked(cell: Cell, entry: str) -> dict[str, Any]:
         model, _ = load_model(folder, resolve_device())
         x, y = first(open_cell(cell), AUTOATTACK_IMAGES)
         found = autoattack_accuracy(model, x, y, EvaluateConfig(), seed=cell.seed)
+        weaker = robust_accuracy(model, x, y, EvaluateConfig(), seed=cell.seed)
+        found |= {"pgd_accuracy": weaker["value"]}
         write_json(done, {"format": FORMAT, "record": found})
     return dict(read_json(done, FORMAT)["record"])
 
@@ -470,6 +474,8 @@ def record(cell: Cell, entry: str) -> None:
     if attacked != entry and not is_done(attacked, cell.load(RESULTS)):
         record(cell, attacked)
     value = measure(cell, entry) | {"commit": git_commit(Path.cwd()), "infected_model": _digest(cell)}
+    if is_of_the_defence(entry):
+        value["defence"] = DEFENCE
     content = cell.load(RESULTS)
     if entry.startswith("detector "):
         content["detectors"][entry.removeprefix("detector ")] = value
@@ -488,16 +494,22 @@ def _digest(cell: Cell) -> str | None:
     return str(json.loads(card.read_text())["sha256"]) if card.exists() else None
 
 
+def is_of_the_defence(entry: str) -> bool:
+    """Tell whether another defence would give the entry another value."""
+    return entry in PRESETS or entry in ABLATIONS or entry in (UNPURIFIED, COST)
+
+
 def is_done(entry: str, content: dict[str, Any]) -> bool:
-    """Tell whether a cell's content holds an entry."""
+    """Tell whether a cell's content holds an entry, of the present defence."""
     if entry.startswith("detector "):
         return entry.removeprefix("detector ") in content["detectors"]
     if entry.startswith("autoattack "):
         attacked = content["entries"].get(entry.removeprefix("autoattack "), {"robust_accuracy": []})
         return len(attacked["robust_accuracy"]) > 1
     if entry == COST:
-        return COST in content
-    return entry in content["entries"]
+        return COST in content and content[COST]["defence"] == DEFENCE
+    known = content["entries"].get(entry)
+    return known is not None and known.get("defence", DEFENCE) == DEFENCE
 
 
 def is_needless(cell: Cell, entry: str, content: dict[str, Any]) -> bool:

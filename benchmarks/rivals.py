@@ -145,7 +145,7 @@ def anp(model: ResNet, given: Given) -> ResNet:
     """Prune the neurons that adversarial perturbation of neurons exposes (Wu and Wang 2021, arXiv 2110.14430).
 
     Every channel gets a mask in [0, 1], learned against the worst relative perturbation of its batch norm's scale and
-    shift; the channels with the lowest masks are pruned, as many as the accuracy on the given images allows.
+    shift; the channels with the lowest masks are pruned one by one, as many as the accuracy on the given images allows.
     """
     repaired = copy.deepcopy(model).requires_grad_(False).train()  # batch statistics absorb what shrinks a whole layer
     norms = [module.norm for module in repaired.modules() if isinstance(module, ConvNorm)]
@@ -183,13 +183,7 @@ def anp(model: ResNet, given: Given) -> ResNet:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     least = accuracy(repaired, given) - ANP_DROP
-    for threshold in np.arange(0.05, 1, 0.05):
-        before = [norm.weight.detach().clone() for norm in norms]
-        prune(norms, masks, float(threshold))
-        if accuracy(repaired, given) < least:
-            for norm, weight in zip(norms, before, strict=True):
-                norm.weight.copy_(weight)
-            break
+    prune(norms, masks, lambda: accuracy(repaired, given) >= least)
     return repaired.requires_grad_(True)
 
 
@@ -199,10 +193,16 @@ def accuracy(model: ResNet, given: Given) -> float:
 
 
 @torch.no_grad()
-def prune(norms: list[nn.BatchNorm2d], masks: list[Tensor], threshold: float) -> None:
-    """Set the scale of the channels whose mask is below the threshold to zero; the shift stays, as its mask does."""
-    for norm, mask in zip(norms, masks, strict=True):
-        norm.weight[mask < threshold] = 0
+def prune(norms: list[nn.BatchNorm2d], masks: list[Tensor], is_allowed: Callable[[], bool]) -> None:
+    """Set the scales of channels to zero, the lowest mask first, until one is not allowed; the shifts stay."""
+    channels = [(norm, channel) for norm in norms for channel in range(norm.num_features)]
+    for index in torch.cat([mask.detach() for mask in masks]).argsort(stable=True).tolist():
+        norm, channel = channels[index]
+        scale = norm.weight[channel].clone()
+        norm.weight[channel] = 0
+        if not is_allowed():
+            norm.weight[channel] = scale
+            return
 
 
 Rival = Callable[[ResNet, Given], ResNet]

@@ -1,4 +1,4 @@
-"""The grid: what is measured is kept at once, never measured again, and every entry has a place."""
+"""The grid: what is measured is kept at once, measured again only of another defence, and every entry has a place."""
 
 import json
 from pathlib import Path
@@ -65,6 +65,16 @@ def test_detectors_autoattack_and_cost_have_places_of_their_own(
     assert set(content["detectors"]) == {"strip"}
     assert set(content["entries"]) == {"robust"}
     assert len(content["entries"]["robust"]["robust_accuracy"]) == 2
+
+
+def test_what_is_of_an_older_defence_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "RESULTS", tmp_path)
+    monkeypatch.setattr(grid, "measure", lambda cell, entry: {"robust_accuracy": [{}], "detection": {}})
+    entries = ("infected", "robust", "without unlearning", grid.FILTER, grid.COST, "detector strip")
+    for entry in entries:
+        grid.record(CELL, entry)
+    monkeypatch.setattr(grid, "DEFENCE", grid.DEFENCE + 1)
+    assert {entry for entry in entries if not is_done(entry, CELL.load(tmp_path))} == set(entries[1:3]) | {grid.COST}
 
 
 def test_two_processes_may_measure_entries_of_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

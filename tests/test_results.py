@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.plan import FORMAT, at_rate
+from benchmarks.plan import DEFENCE, FORMAT, at_rate
 from benchmarks.results import Grid, asked, load, write
 from pud.errors import InputError
 
@@ -269,7 +269,7 @@ def test_a_figure_that_is_missed_fails(start: tuple[str, ...], entries: dict[str
 def test_a_bound_on_every_cell_is_judged_by_the_worst_and_one_on_the_mean_is_not() -> None:
     low = entry(0.88, 0.05, 0.87, 0.79, detection=found([0], [0], 0.96))
     page = judged(*(cell(seed) for seed in range(3)), cell(3, entries={"robust": low}))
-    success, _, within, measured, word = rows(page, "Asked for and measured", "ASR, robust", "other attacks")[0][3:]
+    success, _, _, within, measured, word = rows(page, "Asked for and measured", "ASR, robust", "other attacks")[0][3:]
     assert (success, within, measured, word) == ("2.00 %", "3 of 4", "4 of 4", "**fail**")
     assert verdict(page, "TPR, robust", "labels changed", "mean >= 98 %") == "pass"  # (3 x 99 + 96) / 4 = 98.25
 
@@ -391,22 +391,32 @@ def test_entries_of_two_trainings_of_the_infected_model_are_named(tmp_path: Path
 
 def test_the_bound_of_the_worst_cell_is_said() -> None:
     line = rows(judged(cell()), "Asked for and measured", "ASR, robust", "other attacks")[0]
-    assert line[4].startswith("1.00 %, bound 2.00 % (badnets")
+    assert line[5].startswith("1.00 %, bound 2.00 % (badnets")
 
 
 def test_each_seed_is_compared_with_its_ceiling(tmp_path: Path) -> None:
     page = written(tmp_path, cell(0), cell(1, entries={"robust": entry(0.87, 0.02, 0.88, 0.8)}))
-    assert [row[:5] for row in rows(page, "By seed")] == [
+    assert [[*row[:2], *row[3:6]] for row in rows(page, "By seed")] == [
         ["0", "1", "-0.50", "-1.00", "1.00"],
         ["1", "1", "-1.50", "0.00", "2.00"],
     ]
 
 
-def test_the_page_says_at_which_commits_the_default_was_measured(tmp_path: Path) -> None:
-    robust = cell()["entries"]["robust"]
-    cells = [cell(seed, entries={"robust": {**robust, "commit": f"{'ab'[seed // 2]}" * 40}}) for seed in range(3)]
-    page = written(tmp_path, *cells, cell(3))
-    assert f"{'a' * 12} (2), {'b' * 12} (1), not recorded (1)." in page
+def test_the_page_says_what_the_present_defence_gives(tmp_path: Path) -> None:
+    old = {"robust": entry(0.88, 0.01, 0.87, 0.75, defence=DEFENCE - 1)}
+    page = written(tmp_path, cell(0, entries=old), cell(1), cell(2))
+    (row,) = rows(page, "Asked for and measured", "PGD-20, robust minus ceiling")
+    assert row[3:5] == ["-2.33 points", "-1.00 points (2)"]
+    assert (row[6], row[-1]) == ("2 of 3", "**fail**")
+    assert [row[2] for row in rows(page, "By seed")] == ["0", "1", "1"]
+
+
+def test_autoattack_is_shown_beside_pgd_on_the_same_images(tmp_path: Path) -> None:
+    robust = entry(0.88, 0.01, 0.87, 0.79)
+    attacked = {"attack": "AutoAttack", "epsilon": 8 / 255, "steps": 100, "n": 256, "value": 0.80, "pgd_accuracy": 0.81}
+    robust["robust_accuracy"].append(attacked)
+    page = written(tmp_path, cell(entries={"robust": robust}))
+    assert rows(page, "AutoAttack") == [["badnets", "all-to-one", "robust", "1", "81.00", "80.00"]]
 
 
 def test_the_cost_compares_seconds_of_one_run_only() -> None:

@@ -59,12 +59,12 @@ def test_sharpness_aware_steps_have_the_radius_in_the_weights_own_metric() -> No
     assert float(relative.norm().detach()) == pytest.approx(0.7)
 
 
-def test_pruning_zeroes_exactly_the_scales_below_the_threshold() -> None:
-    norm = nn.BatchNorm2d(3)
-    nn.init.constant_(norm.bias, 5)
-    prune([norm], [torch.tensor([0.1, 0.2, 0.9])], 0.2)
-    assert norm.weight.tolist() == [0, 1, 1]
-    assert norm.bias.tolist() == [5, 5, 5]
+def test_pruning_takes_the_lowest_masks_of_all_layers_as_far_as_is_allowed() -> None:
+    norms, answers = [nn.BatchNorm2d(3), nn.BatchNorm2d(2)], iter([True, True, False])
+    nn.init.constant_(norms[0].bias, 5)
+    prune(norms, [torch.tensor([0.3, 0.1, 0.9]), torch.tensor([0.2, 0.8])], lambda: next(answers))
+    assert [norm.weight.tolist() for norm in norms] == [[1, 0, 1], [0, 1]]
+    assert norms[0].bias.tolist() == [5, 5, 5]
 
 
 @pytest.mark.parametrize(("length", "expected"), [(3.0, 3.0), (30.0, 10.0)])
