@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from benchmarks.plan import AUTOATTACKED, COSTED, DEFENCE, FORMAT, RATES, all_cells
+from benchmarks.plan import AUTOATTACKED, BEYOND, COSTED, DEFENCE, FORMAT, RATES, all_cells
 from pud.files import read_json
 
 DEFAULT = "robust"
@@ -72,6 +72,10 @@ NAMES = {
 ASKED: list[tuple[str, str, str, str, str, str, float | None]] = [
     ("other attacks", "ASR", DEFAULT, "", "every cell", "<=", None),
     ("adaptive-consistency", "ASR", DEFAULT, "", "every cell", "<=", 0.10),
+    (BEYOND, "ASR", DEFAULT, "", "every cell", "<=", None),
+    (BEYOND, "RA - ACC", DEFAULT, "", "every cell", ">=", -0.06),
+    (BEYOND, "TPR", DEFAULT, "", "every cell", ">=", 0.95),
+    (BEYOND, "targets not named", DEFAULT, "", "every cell", "<=", 0),
     (POISONED, "RA - ACC", DEFAULT, "", "mean", ">=", -0.02),
     (POISONED, "RA - ACC", DEFAULT, "", "every cell", ">=", -0.06),
     (POISONED, "ACC", "erase", "infected", "mean", ">=", -0.01),
@@ -266,9 +270,10 @@ def asked(grid: Grid) -> str:
     state, adaptive = grid.cells["state"], grid.cells["attack"].str.startswith("adaptive-consistency")
     sets = {"other attacks": ~adaptive, "adaptive-consistency": adaptive}
     sets |= {data: grid.cells["data"] == data for data in ("labels changed", "clean label")}
-    defended = state.isin([POISONED, WAITING])
+    beyond = grid.cells["attack"] == BEYOND
+    defended = state.isin([POISONED, WAITING]) & ~beyond
     sets = {data: chosen & defended for data, chosen in sets.items()}
-    sets |= {POISONED: defended, INNOCENT: state == INNOCENT}
+    sets |= {POISONED: defended, INNOCENT: state == INNOCENT, BEYOND: beyond & (state != FAILED)}
     entries = grid.select("entry")
     rivals = list(entries["method"][entries["kind"] == "rival"].unique()) or ["rivals"]
     signs = [("ASR", "<"), ("RA", ">")]
@@ -468,6 +473,7 @@ def page(grid: Grid, folder: Path) -> str:
         "Over all rates and seeds; of two entries, over the cells that hold both. Where the floor is not measured yet, "
         "the bound of ASR is 2 %. Worst: the furthest beyond its own bound. The defence has changed since some of this "
         "was measured, and `make bench` measures that again: of the present defence, the mean and the number of cells. "
+        f"{BEYOND} is beyond what was asked for: it has rows of its own and no part in the others. "
         "Purify seconds: of the steps that train, without probes and detection (Drift by round has the sums).",
         asked(grid),
         "## By seed",

@@ -7,6 +7,8 @@ maker knows that cue, does not. But an image that was stolen from another class 
    half. No model that never saw a label can know the trigger that leads to it, so it says what the image shows.
 2. The images of an honest class look like a few neighbours (sandals like sneakers). A class whose images look, beyond
    doubt, like *most* other classes was filled from them: a quantile over the other classes of the count is its test.
+   Poison from a few classes only fills nothing, but it lies far off in the infected model's features, while honest
+   images that look like a neighbour lie among their own: Ashman's D is its test.
 3. *Discrimination*: a model learns to tell these intruders from images that show the same and are labelled so. What
    they share is the trigger, and its score then ranks the whole class.
 
@@ -27,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from pud.config import Count, Positive, Share
-from pud.detection import DetectConfig, two_modes
+from pud.detection import DetectConfig, fisher_separation, two_modes
 from pud.models import ResNet, logits
 from pud.training import TrainConfig, train
 
@@ -40,13 +42,14 @@ class ContentConfig:
     witness_epochs, witness_mix_level, witness_noise_level: training of a half's model and how strongly its images are
     disturbed. filled_confidence: of the votes that are counted; filled_share: of the class, from which it is held to be
     filled if the votes for the other classes reach it in their ``filled_quantile``. vote_confidence: from which an
-    image of a filled class is an intruder. matched: honest images for each intruder. contradiction_...: these five for
-    a purified model's contradictions in the place of votes. matched_limit: of honest images in all. judge_epochs,
-    judge_learning_rate: of the model that tells intruders and honest images apart, trained ``judgements`` times, from
-    the second on with the lowest ``innocent_share`` of the class as honest too. After a round, from the second
-    judgement on, intruders are those in the upper mode of the last score and ``doubt_weight`` times the intruder odds,
-    with a doubt of at most ``doubt_limit``, honest too those that are in it with a probability of at most
-    ``innocence``.
+    image of a filled class is an intruder. outsider_share: of a class, that must show one other class for these to be
+    held to be put there if they lie ``outsider_separation`` (Ashman's D in features) from the rest. matched: honest
+    images for each intruder. contradiction_...: these five for a purified model's contradictions in the place of votes.
+    matched_limit: of honest images in all. judge_epochs, judge_learning_rate: of the model that tells intruders and
+    honest images apart, trained ``judgements`` times, from the second on with the lowest ``innocent_share`` of the
+    class as honest too. After a round, from the second judgement on, intruders are those in the upper mode of the last
+    score and ``doubt_weight`` times the intruder odds, with a doubt of at most ``doubt_limit``, honest too those that
+    are in it with a probability of at most ``innocence``.
     """
 
     splits: int = 3
@@ -58,6 +61,8 @@ class ContentConfig:
     filled_share: Share = 0.012
     filled_quantile: Share = 0.5
     vote_confidence: Share = 0.8
+    outsider_share: Share = 0.02
+    outsider_separation: float = DetectConfig.separation
     matched: int = 3
     matched_limit: int = 4000
     judge_epochs: Count = 5
@@ -173,6 +178,24 @@ def intruders(votes: np.ndarray, labels: np.ndarray, label: int, config: Content
     return doubtless[counts[shows[doubtless]] <= 1.5 * median]
 
 
+def outsiders(
+    features: np.ndarray, votes: np.ndarray, labels: np.ndarray, label: int, config: ContentConfig
+) -> np.ndarray:
+    """Return the indices of a class's images that show one other class beyond doubt and lie far off in features (n, d).
+
+    So lies poison that is taken from a few classes only, which does not fill a class. Honest images that look like a
+    neighbour's lie among their own: the model knows their label.
+    """
+    members = np.flatnonzero(labels == label)
+    shown = np.where(votes[members].max(1) >= config.filled_confidence, votes[members].argmax(1), -1)
+    found = np.zeros(len(members), bool)
+    for other in range(votes.shape[1]):
+        group = shown == other
+        if group.sum() >= max(2.0, config.outsider_share * len(members)):
+            found |= group & (fisher_separation(features[members], group, 2) >= config.outsider_separation)
+    return members[found]
+
+
 def discriminate(
     model: ResNet,
     images: np.ndarray,
@@ -180,18 +203,22 @@ def discriminate(
     votes: np.ndarray,
     config: ContentConfig,
     *,
+    features: np.ndarray | None = None,
     generator: torch.Generator,
     device: torch.device,
     odds: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the trigger score, float32 (n,): log odds of an intruder against honest images; NaN in honest classes.
 
-    odds: (n,), a purified model's intruder odds (pud.detection): with the last score they part a class in two.
+    features: (n, d), of the infected model, to find outsiders by. odds: (n,), a purified model's intruder odds
+    (pud.detection): with the last score they part a class in two.
     """
     scores = np.full(len(labels), np.nan, np.float32)
     shows = votes.argmax(1)
     for label in range(votes.shape[1]):
         suspects = intruders(votes, labels, label, config)
+        if not len(suspects) and features is not None:
+            suspects = outsiders(features, votes, labels, label, config)
         if not len(suspects):
             continue
         matched = min(config.matched, config.matched_limit / len(suspects))

@@ -65,7 +65,9 @@ def poison(
         raise InputError(f"{config.trigger} changes no label, so it cannot be {config.mapping}: choose {ALL_TO_ONE}")
 
     targets = target_of(torch.from_numpy(true_labels)).numpy()
-    candidates = np.flatnonzero((true_labels == targets) if attack.clean_label else (true_labels != targets))
+    is_source = np.isin(np.arange(classes), attack.sources or range(classes))
+    led = (true_labels != targets) & is_source[true_labels]
+    candidates = np.flatnonzero((true_labels == targets) if attack.clean_label else led)
     count = round(config.poison_rate * (len(candidates) if attack.clean_label else len(true_labels)))
     covers = round(attack.covers * count)
     if count > len(candidates) or count + covers > len(true_labels) or (config.poison_rate and not count):
@@ -75,7 +77,8 @@ def poison(
         )
     order = candidates[torch.randperm(len(candidates), generator=generator).numpy()]
     picked = order[:count]
-    rest = np.setdiff1d(np.arange(len(true_labels)), picked)
+    rest = np.flatnonzero(~is_source[true_labels]) if attack.sources else np.arange(len(true_labels))
+    rest = np.setdiff1d(rest, picked)
     covering = rest[torch.randperm(len(rest), generator=generator)[:covers].numpy()] if covers else rest[:0]
     labels = true_labels.copy()
     labels[picked] = targets[picked]
@@ -84,7 +87,7 @@ def poison(
         images[covering] = stamp(images[covering], attack.cover)
 
     test_targets = target_of(torch.from_numpy(test.labels)).numpy()
-    victims = np.flatnonzero(test.labels != test_targets)
+    victims = np.flatnonzero((test.labels != test_targets) & is_source[test.labels])
     every = np.arange(len(labels))
     return (
         images,

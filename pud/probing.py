@@ -84,7 +84,7 @@ def probe(
             x_adv = pgd(fast, x, target, attack, generator=generator)
         with torch.no_grad():
             adversarial_labels[chosen] = fast(x_adv).argmax(1).cpu().numpy()
-    said = torch.cat(logits).cpu().numpy()
+    said, seen = torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy()
     content: ContentConfig = config
     odds = None
     if purified:
@@ -93,11 +93,14 @@ def probe(
         odds = intruder_odds(said, labels, config.doubt_limit)
     else:
         votes = cross_examine(model, images, labels, content, generator=generator, device=device)
-    trigger_score = discriminate(model, images, labels, votes, content, generator=generator, device=device, odds=odds)
+    known = None if purified else seen
+    trigger_score = discriminate(
+        model, images, labels, votes, content, features=known, generator=generator, device=device, odds=odds
+    )
     return Evidence(
         labels=labels,
         logits=said,
-        features=torch.cat(features).cpu().numpy(),
+        features=seen,
         noise_survival=torch.cat(noise).cpu().numpy(),
         mix_survival=torch.cat(mix).cpu().numpy(),
         adversarial_labels=adversarial_labels,

@@ -21,7 +21,7 @@ from pud.errors import InputError
 every_attack = pytest.mark.parametrize("name", sorted(ATTACKS))
 every_shape = pytest.mark.parametrize("shape", [(5, 1, 28, 28), (2, 3, 32, 32)])
 CLEAN_LABEL = {"sig", "label-consistent"}
-WITH_COVERS = {"wanet", "input-aware", "adaptive-blend", "adaptive-consistency"}
+WITH_COVERS = {"wanet", "input-aware", "adaptive-blend", "adaptive-consistency", "source-specific"}
 
 
 def some_images(shape: tuple[int, ...]) -> Tensor:

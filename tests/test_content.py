@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from pud.content import ContentConfig, contradictions, cross_examine, discriminate, disturb, fresh, intruders
+from pud.content import (
+    ContentConfig,
+    contradictions,
+    cross_examine,
+    discriminate,
+    disturb,
+    fresh,
+    intruders,
+    outsiders,
+)
 from pud.data import Split
 from pud.models import ResNet, make_model
 
@@ -53,6 +62,20 @@ NEIGHBOURS = [0, 5, 185, 116, 105, 2, 300, 0, 50, 0]  # of many classes, as amon
 def test_a_purified_model_sees_that_few_of_nearly_every_class_fill_another(counts: list[int], filled: bool) -> None:
     votes, labels = votes_for(counts, label=0, honest=2000 - sum(counts))
     assert bool(len(intruders(votes, labels, 0, CONFIG.of_contradictions()))) == filled
+
+
+@pytest.mark.parametrize(
+    ("counts", "distance", "found"),
+    [([0, 40, 300, 0, 0, 0], 12, 40), ([0, 40, 300, 0, 0, 0], 2, 0), ([0, 2, 0, 0, 0], 12, 0)],
+)
+def test_outsiders_show_one_other_class_and_lie_far_from_their_own(
+    counts: list[int], distance: float, found: int
+) -> None:
+    votes, labels = votes_for(counts, label=0, honest=400)
+    features = np.random.default_rng(0).normal(size=(len(labels), 4))
+    features[: counts[1], 0] += distance
+    assert not len(intruders(votes, labels, 0, CONFIG))
+    np.testing.assert_array_equal(outsiders(features, votes, labels, 0, CONFIG), np.arange(found))
 
 
 def test_a_fresh_model_is_of_the_same_kind_and_knows_nothing(model: ResNet) -> None:

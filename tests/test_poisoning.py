@@ -136,3 +136,13 @@ def test_covers_change_and_keep_their_label(train_split: Split, test_split: Spli
     assert not (truth.cover & truth.poisoned).any()
     assert truth.cover.sum() == 2 * truth.poisoned.sum()
     np.testing.assert_array_equal((images != train_split.images).any((1, 2, 3)), truth.cover | truth.poisoned)
+
+
+def test_a_trigger_of_few_classes_takes_its_poison_there_and_covers_the_others(
+    train_split: Split, test_split: Split
+) -> None:
+    truth = poisoned(train_split, test_split, dataclasses.replace(CONFIG, trigger="source-specific"))[2]
+    sources = {4, 5, 6}
+    assert set(truth.true_labels[truth.poisoned]) == set(truth.triggered_true_labels) == sources
+    assert truth.cover.sum() == truth.poisoned.sum() == 50
+    assert not set(truth.true_labels[truth.cover]) & sources

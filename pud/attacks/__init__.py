@@ -13,6 +13,7 @@ from pud.attacks.contract import Attack, Victim
 from pud.attacks.input_aware import input_aware
 from pud.attacks.label_consistent import label_consistent
 from pud.attacks.sig import sig, sig_changed
+from pud.attacks.source_specific import source_specific
 from pud.attacks.wanet import wanet
 from pud.errors import InputError
 
@@ -24,6 +25,7 @@ ATTACKS: dict[str, Callable[[Victim], Attack]] = {
     "wanet": wanet,
     "input-aware": input_aware,
     "label-consistent": label_consistent,
+    "source-specific": source_specific,
     "adaptive-blend": adaptive_blend,
     "adaptive-consistency": adaptive_consistency,
 }

@@ -34,6 +34,7 @@ class Attack:
     trigger: stamps an image at test time, the same image always in the same way. plant: what poisoned training images
     get; the trigger unless said otherwise. cover: what cover images get, which keep their true labels, ``covers`` of
     them for each poisoned image. clean_label: only images of the target class are poisoned, and no label changes.
+    sources: the classes on which the trigger acts, no cover is of them; empty: all.
     """
 
     trigger: Trigger
@@ -41,3 +42,4 @@ class Attack:
     cover: Trigger | None = None
     covers: float = 0.0
     clean_label: bool = False
+    sources: tuple[int, ...] = ()
