@@ -354,7 +354,7 @@ def mixed(cells: list[dict[str, Any]]) -> str:
 
 def by_seed(grid: Grid) -> str:
     """Return a row for each seed: what was asked of the default preset, over its poisoned cells."""
-    cells = grid.cells[grid.cells["state"] == POISONED]
+    cells = grid.cells[(grid.cells["state"] == POISONED) & (grid.cells["attack"] != BEYOND)]
     columns = {
         f"{key} - ceiling": (grid.value(key, DEFAULT) - grid.value(key, "ceiling")).rename(key)
         for key in ("ACC", "PGD-20")
