@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.plan import DEFENCE, FORMAT, at_rate
+from benchmarks.plan import BEYOND, DEFENCE, FORMAT, at_rate
 from benchmarks.results import Grid, asked, load, write
 from pud.errors import InputError
 
@@ -211,7 +211,7 @@ def test_everything_that_is_met_passes() -> None:
     verdicts = {tuple(row[:3]): row[-1] for row in rows(page, "Asked for and measured")}
     unmeasured = {key for key, one in verdicts.items() if one == "not measured"}
     assert {one for key, one in verdicts.items() if key not in unmeasured} == {"pass"}
-    assert all("AutoAttack" in key[0] or "filter" in key[0] for key in unmeasured)
+    assert all("AutoAttack" in key[0] or "filter" in key[0] or key[1] == BEYOND for key in unmeasured)
 
 
 @pytest.mark.parametrize(
@@ -409,6 +409,12 @@ def test_the_page_says_what_the_present_defence_gives(tmp_path: Path) -> None:
     assert row[3:5] == ["-2.33 points", "-1.00 points (2)"]
     assert (row[6], row[-1]) == ("2 of 3", "**fail**")
     assert [row[2] for row in rows(page, "By seed")] == ["0", "1", "1"]
+
+
+def test_an_attack_beyond_what_was_asked_for_has_no_part_in_the_figures_that_were() -> None:
+    page = judged(cell(), cell(attack=BEYOND, entries={"robust": entry(0.88, 0.5, 0.5, 0.1)}))
+    assert verdict(page, "ASR, robust", "other attacks") == verdict(page, "PGD-20, robust minus ceiling") == "pass"
+    assert verdict(page, "ASR, robust", BEYOND) == "**fail**"
 
 
 def test_autoattack_is_shown_beside_pgd_on_the_same_images(tmp_path: Path) -> None:
