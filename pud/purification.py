@@ -150,29 +150,15 @@ class AffineTrigger:
         return (images + strength * ((self.scale - 1) * images + self.shift)).clamp_(0, 1)
 
 
-def estimate_trigger(accused: Tensor, clean: Tensor, weights: Tensor) -> AffineTrigger:
+def estimate_trigger(accused: Tensor, clean: Tensor) -> AffineTrigger:
     """Estimate the trigger that leads from clean to accused images, (n, c, h, w) and (m, c, h, w), by their moments.
 
     A stamp a * x + b has the standard deviation a * std(x) and the mean a * mean(x) + b; pixels that are constant in
-    the clean images are taken as shifted only. weights: (m,), of the clean images, which sum to 1.
+    the clean images are taken as shifted only.
     """
-    mean = torch.einsum("m,mchw->chw", weights, clean)
-    spread = torch.einsum("m,mchw->chw", weights, (clean - mean).square()).sqrt()
-    scale = torch.where(
-        spread > 1e-3, accused.std(0, correction=0) / spread.clamp(min=1e-3), torch.ones_like(spread)
-    ).clamp(0, 1)
-    return AffineTrigger(scale, accused.mean(0) - scale * mean)
-
-
-def matched_weights(labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return weights (m,) that give labels (m,) the shares that classes have among ``wanted`` (n,); they sum to 1.
-
-    Where no class is in both, all weigh the same.
-    """
-    counts, shares = (np.bincount(one, minlength=max(labels.max(), wanted.max()) + 1) for one in (labels, wanted))
-    weights = (shares / np.maximum(counts, 1))[labels]
-    weights = weights if weights.any() else np.ones(len(labels))
-    return np.asarray(weights / weights.sum())
+    spread = clean.std(0)
+    scale = torch.where(spread > 1e-3, accused.std(0) / spread.clamp(min=1e-3), torch.ones_like(spread)).clamp(0, 1)
+    return AffineTrigger(scale, accused.mean(0) - scale * clean.mean(0))
 
 
 def least_suspicious(labels: np.ndarray, suspicion: np.ndarray, eligible: np.ndarray, keep: float) -> np.ndarray:
@@ -223,17 +209,12 @@ def purify(
     epochs, learning_rate = of_round(config.epochs, done), of_round(config.learning_rate, done)
     clean = np.flatnonzero(state.clean)
     rejected = np.flatnonzero(state.poisoned & ~state.clean & np.logical_not(excused))
-    known = np.flatnonzero(state.poisoned & (state.clean | excused))  # accused images of which is known what they show
-    accused = known if len(known) > 1 else np.flatnonzero(state.poisoned)
-    trusted = np.flatnonzero(state.clean & ~state.poisoned)
+    accused, trusted = np.flatnonzero(state.poisoned), np.flatnonzero(state.clean & ~state.poisoned)
     given = torch.from_numpy(labels)
     attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)
     trigger = None
     if len(accused) > 1 and len(trusted) > 1:
-        # what the trigger does is told from images that show the same
-        alike = matched_weights(labels[trusted], labels[known] if len(known) > 1 else labels[trusted])
-        weights = torch.from_numpy(alike).float()
-        estimate = estimate_trigger(pixels(images[accused]), pixels(images[trusted]), weights)
+        estimate = estimate_trigger(pixels(images[accused]), pixels(images[trusted]))
         trigger = AffineTrigger(estimate.scale.to(device), estimate.shift.to(device))
     optimiser = torch.optim.SGD(
         student.parameters(),
