@@ -157,7 +157,7 @@ def infected(cell: Cell) -> Path:
 
 def infected_probe(cell: Cell, other: ProbeConfig | None = None) -> Path:
     """Return the folder of the infected model's probe."""
-    probe = cell.folder / f"probe-{DEFENCE}{'-other' if other else ''}"
+    probe = cell.defended / ("probe-other" if other else "probe-0")
     if not probe.exists():
         config = other or ProbeConfig()
         probe_step(infected(cell), cell.folder / "dataset", config, seed=cell.seed, probe_folder=probe)
@@ -277,7 +277,7 @@ def true_targets(material: Material) -> list[int]:
 def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | None = None) -> dict[str, Any]:
     """Run the rounds of a preset and return what came out, measured round by round."""
     material, device = open_cell(cell), resolve_device()
-    folder, dataset = cell.folder / name, cell.folder / "dataset"
+    folder, dataset = cell.defended / name, cell.folder / "dataset"
     model, first_probe = infected(cell), infected_probe(cell, probe)
     last, rounds, cost = first_probe, [], _seconds(first_probe)
     for index in range(len(preset.keep) + 1):
@@ -305,7 +305,7 @@ def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | Non
 
 def repair(cell: Cell) -> dict[str, Any]:
     """Adversarial fine-tuning on a clean extra set, the paper's setting of model repair: no detection."""
-    extra, purified = cell.folder / "extra", cell.folder / "aft"
+    extra, purified = cell.folder / "extra", cell.defended / "aft"
     if not purified.exists():
         material = open_cell(cell)
         with finished_folder(extra, "train/dataset.json") as folder:
@@ -335,7 +335,8 @@ def autoattacked(cell: Cell, entry: str) -> dict[str, Any]:
     if entry == "ceiling":
         folder = bound(cell, entry)
     else:
-        folder = cell.folder / (entry if entry == FILTER else f"{entry}/model-{len(PRESETS[entry].keep)}")
+        purified = entry in PRESETS
+        folder = cell.defended / f"{entry}/model-{len(PRESETS[entry].keep)}" if purified else cell.folder / entry
         if not folder.exists():
             measure(cell, entry)
     done = folder / "autoattack.json"  # one ceiling serves all cells of a seed
@@ -356,13 +357,13 @@ def cost(cell: Cell) -> dict[str, Any]:
     """
     preset, source, model = PRESETS[DEFAULT], innocent(cell.seed), infected(cell)
     every, rounds = np.ones(len(open_cell(source).train.labels), bool), range(1, len(preset.keep) + 1)
-    if not (cell.folder / DEFAULT / f"model-{rounds[-1]}").exists():
+    if not (cell.defended / DEFAULT / f"model-{rounds[-1]}").exists():
         defend(cell, preset, DEFAULT)
     with tempfile.TemporaryDirectory(dir=WORK) as name:
         folder = Path(name)
         before = _seconds(adversarially_trained(folder / "before", source, every))
         for index in rounds:
-            detection, purified = cell.folder / DEFAULT / f"detection-{index}", folder / f"model-{index}"
+            detection, purified = cell.defended / DEFAULT / f"detection-{index}", folder / f"model-{index}"
             purify_step(model, cell.folder / "dataset", detection, preset, seed=cell.seed, purified=purified)
             model = purified
         ours = sum(_seconds(folder / f"model-{index}") for index in rounds)
@@ -410,10 +411,10 @@ def filtered(cell: Cell) -> dict[str, Any]:
 
 def unpurified(cell: Cell) -> dict[str, Any]:
     """Our detection on the infected model alone, then adversarial training from scratch on what it leaves."""
-    detection, probe = cell.folder / "detection", infected_probe(cell)
+    detection, probe = cell.defended / "detection", infected_probe(cell)
     detect_step(probe, probe, DetectConfig(), detection=detection)
     judged, _ = load_detection(detection)
-    result = of_model(cell, adversarially_trained(cell.folder / UNPURIFIED, cell, judged.verdict == CLEAN))
+    result = of_model(cell, adversarially_trained(cell.defended / UNPURIFIED, cell, judged.verdict == CLEAN))
     seconds = round(result["seconds"] + _seconds(probe) + _seconds(detection), 1)
     return result | {"seconds": seconds, "detection": detection_record(open_cell(cell), detection)}
 

@@ -57,6 +57,11 @@ class Cell:
         return WORK / self.name
 
     @property
+    def defended(self) -> Path:
+        """The folder of what the present defence makes of the cell."""
+        return self.folder / f"defence-{DEFENCE}"
+
+    @property
     def clean_label(self) -> bool:
         return self.attack in CLEAN_LABEL
 
