@@ -77,8 +77,8 @@ def poison(
         )
     order = candidates[torch.randperm(len(candidates), generator=generator).numpy()]
     picked = order[:count]
-    rest = np.flatnonzero(~is_source[true_labels]) if attack.sources else np.arange(len(true_labels))
-    rest = np.setdiff1d(rest, picked)
+    spared = ~is_source[true_labels] & (true_labels != targets)  # what a trigger of few classes must not act on
+    rest = np.setdiff1d(np.flatnonzero(spared) if attack.sources else np.arange(len(true_labels)), picked)
     covering = rest[torch.randperm(len(rest), generator=generator)[:covers].numpy()] if covers else rest[:0]
     labels = true_labels.copy()
     labels[picked] = targets[picked]

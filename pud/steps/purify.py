@@ -74,9 +74,10 @@ def purify_step(
         judged = all_clean(len(split.labels))
     keep = of_round(config.keep, round_index)
     excused = (judged.shown == split.labels) & config.relabel
+    excused |= state.poisoned & (judged.verdict != POISONED)  # accused in an earlier round, cleared since
     relabelled = (judged.shown >= 0) & config.relabel & ~excused
     labels = np.where(relabelled, judged.shown, split.labels)
-    state.poisoned |= judged.verdict == POISONED  # who was accused once is not trusted again
+    state.poisoned |= judged.verdict == POISONED  # who was accused once is not trained on again
     trusted = (judged.verdict == CLEAN) & ~state.poisoned
     state.clean = relabelled | least_suspicious(split.labels, judged.suspicion, trusted, keep)
     inputs = [model, dataset, *([detection] if detection else [])]
