@@ -42,7 +42,7 @@ SURE = ["covers accused", "calibration error", "confidence"]
 SAME = "PGD-20 on the same images"
 DELTAS = [f"Δ {key}" for key in QUALITY]
 NUMBERS = [*QUALITY, SAME, *FOUND, *SURE, *DRIFT, *DELTAS, "RA - ACC", *NAMING]
-NUMBERS += ["robust", "present", "seconds", "purify seconds"]
+NUMBERS += ["robust", "defence", "seconds", "purify seconds", "defence of purify seconds"]
 PLAIN = {
     "seconds": 0,
     "purify seconds": 0,
@@ -140,7 +140,7 @@ def flat(entry: dict[str, Any]) -> dict[str, float]:
             row |= {name: record["value"], f"n {name}": record["n"]}
             row |= {SAME: record["pgd_accuracy"]} if "pgd_accuracy" in record else {}
     row |= {f"after {amount}": value for amount, value in (entry.get("relearning") or {}).items()}
-    row["present"] = "defence" not in entry or entry["defence"] == DEFENCE
+    row["defence"] = entry.get("defence")
     row |= {f"check: {name.replace('_', ' ')}": held for name, held in (entry.get("masking_checks") or {}).items()}
     if {"true_targets", "target_labels"} <= found.keys():
         true, accused = set(found["true_targets"] or []), set(found["target_labels"] or [])
@@ -178,9 +178,13 @@ class Grid:
         frame = pd.DataFrame(rows, columns=[*texts, *NUMBERS, *extra]).astype(dict.fromkeys([*NUMBERS, *extra], float))
         self.rows = frame.join(self.cells[["attack", "mapping", "state", "data", "top"]], on="cell")
         self.rows["RA - ACC"] = self.rows["RA"] - self.rows["ACC"]
+        same = self.rows["defence"].isna() | (
+            self.rows["defence"] == self.rows["cell"].map(self.value("defence", DEFAULT))
+        )
+        comparable = same & (self.rows["method"] != DEFAULT)
         for key in QUALITY:
             ours = self.rows["cell"].map(self.value(key, DEFAULT))
-            self.rows[f"Δ {key}"] = (self.rows[key] - ours).where(self.rows["method"] != DEFAULT)
+            self.rows[f"Δ {key}"] = (self.rows[key] - ours).where(comparable)
 
     @staticmethod
     def _identity(cell: dict[str, Any]) -> list[Any]:
@@ -198,7 +202,8 @@ class Grid:
         for name, entry in (cell.get("entries") or {}).items():
             row = {"method": name, "kind": kind_of(name)}
             if entry:
-                yield {**row, "what": "entry", "round": 0, **flat(entry), "purify seconds": cost.get(name)}
+                spent = {"purify seconds": cost.get(name), "defence of purify seconds": cost.get("defence")}
+                yield {**row, "what": "entry", "round": 0, **flat(entry), **spent}
                 own = "pud" if name == DEFAULT else f"pud, {name}"
                 found[own] = entry.get("detection")
             for number, one in enumerate((entry or {}).get("rounds") or []):
@@ -217,6 +222,11 @@ class Grid:
         """Return a column of the entry of this name for every cell, NaN where it is not there."""
         rows = self.rows[(self.rows["what"] == "entry") & (self.rows["method"] == name)]
         return rows.set_index("cell")[key].reindex(self.cells.index)
+
+    def is_present(self, key: str, name: str) -> pd.Series:
+        """Tell for every cell whether a column of the entry of this name is there and not of an older defence."""
+        mark = f"defence of {key}" if f"defence of {key}" in self.rows else "defence"
+        return self.value(key, name).notna() & self.value(mark, name).fillna(DEFENCE).eq(DEFENCE)
 
     def title(self, number: int) -> str:
         """Name a cell."""
@@ -295,11 +305,12 @@ def asked(grid: Grid) -> str:
         beyond = ((known - limit) * (1 if "<" in sign else -1)).dropna()
         slack = 1e-9 if "=" in sign else -1e-9
         worst, within = beyond.idxmax(), (beyond <= slack).sum()
-        met = (beyond.mean() if judged == "mean" else beyond.max()) <= slack
+        present = known[grid.is_present(key, name)[known.index]]
+        parts = [part for part in (beyond, beyond[present.index]) if len(part)]
+        met = all((part.mean() if judged == "mean" else part.max()) <= slack for part in parts)
         texts = [f"{scale * value:.{digits}f}{unit}" for value in (known.mean(), known[worst])]
         texts[1] += "" if bound is not None else f", bound {scale * limit[worst]:.{digits}f}{unit}"
         texts[1] += f" ({grid.title(worst)})"
-        present = known[(grid.value("present", name) == 1)[known.index]]
         now = f"{scale * present.mean():.{digits}f}{unit} ({len(present)})" if len(present) else MISSING
         held = f"{within} of {len(known)}"
         word = "pass" if len(known) == len(values) else f"pass on {len(known)} of {len(values)}"
@@ -360,12 +371,12 @@ def by_seed(grid: Grid) -> str:
         for key in ("ACC", "PGD-20")
     }
     columns |= {key: grid.value(key, DEFAULT) for key in ("ASR", "RA - ACC", "TPR", "FPR")}
-    present = grid.value("present", DEFAULT)
+    present = grid.is_present("ACC", DEFAULT)
     lines = [
         [
             str(seed),
             str(len(group)),
-            f"{present[group.index].sum():.0f}",
+            str(present[group.index].sum()),
             *(spread(values[group.index]) for values in columns.values()),
         ]
         for seed, group in cells.groupby("seed")
@@ -473,6 +484,7 @@ def page(grid: Grid, folder: Path) -> str:
         "Over all rates and seeds; of two entries, over the cells that hold both. Where the floor is not measured yet, "
         "the bound of ASR is 2 %. Worst: the furthest beyond its own bound. The defence has changed since some of this "
         "was measured, and `make bench` measures that again: of the present defence, the mean and the number of cells. "
+        "A figure passes if it does so over all cells and over these. "
         f"{BEYOND} is beyond what was asked for: it has rows of its own and no part in the others. "
         "Purify seconds: of the steps that train, without probes and detection (Drift by round has the sums).",
         asked(grid),
@@ -487,7 +499,8 @@ def page(grid: Grid, folder: Path) -> str:
         counts(grid, cells.index[~top]),
         models(grid, cells[~top], [*LEAD, "seed", "state"], pooled=False),
         "## Presets",
-        f"Means over all poisoned cells, here and below; Δ: method minus {DEFAULT}, points, on cells that hold both.",
+        f"Means over all poisoned cells, here and below; Δ: method minus {DEFAULT}, points, on cells with both of "
+        "the same defence.",
         compared("reference", "preset"),
         picture(draw_accuracies, both, folder / "accuracies.svg", "Robust against clean accuracy (number of cells)."),
         "## Ablations",

@@ -411,6 +411,29 @@ def test_the_page_says_what_the_present_defence_gives(tmp_path: Path) -> None:
     assert [row[2] for row in rows(page, "By seed")] == ["0", "1", "1"]
 
 
+def test_a_figure_that_the_present_defence_misses_is_missed_whatever_older_ones_gave(tmp_path: Path) -> None:
+    older = [cell(seed, entries={"robust": entry(0.88, 0.01, 0.87, 0.85, defence=DEFENCE - 1)}) for seed in (0, 1)]
+    page = written(tmp_path, *older, cell(2, entries={"robust": entry(0.88, 0.01, 0.87, 0.75, defence=DEFENCE)}))
+    (row,) = rows(page, "Asked for and measured", "PGD-20, robust minus ceiling")
+    assert (row[3], row[4], row[-1]) == ("1.67 points", "-5.00 points (1)", "**fail**")
+
+
+def test_a_cost_is_of_the_defence_that_it_was_measured_with(tmp_path: Path) -> None:
+    costs = [{"robust": seconds, "ceiling": 100.0, "defence": DEFENCE - old} for seconds, old in ((60.0, 0), (90.0, 1))]
+    page = written(tmp_path, *(cell(attack=a, cost=c) for a, c in zip(("badnets", "sig"), costs, strict=True)))
+    (row,) = rows(page, "Asked for and measured", "purify seconds, robust minus ceiling")
+    assert row[3:5] == ["-25", "-40 (1)"]
+
+
+def test_a_difference_is_between_records_of_one_defence(tmp_path: Path) -> None:
+    older = entry(0.88, 0.01, 0.87, 0.60, defence=DEFENCE - 1)
+    robust = entry(0.88, 0.01, 0.87, 0.80, defence=DEFENCE)
+    rival = entry(0.88, 0.01, 0.87, 0.70)
+    page = written(tmp_path, cell(entries={"robust": robust, "without teacher": older, "fine-tuning lr=0.1": rival}))
+    shown = {row[0]: row[10] for section in ("Ablations", "Rivals") for row in rows(page, section)}
+    assert (shown["without teacher"], shown["fine-tuning lr=0.1"]) == ("–", "-10.00")
+
+
 def test_an_attack_beyond_what_was_asked_for_has_no_part_in_the_figures_that_were() -> None:
     page = judged(cell(), cell(attack=BEYOND, entries={"robust": entry(0.88, 0.5, 0.5, 0.1)}))
     assert verdict(page, "ASR, robust", "other attacks") == verdict(page, "PGD-20, robust minus ceiling") == "pass"
