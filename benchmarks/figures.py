@@ -21,6 +21,7 @@ ASKED = [
     ("detection: TPR", lambda r: r["purified"]["detection"]["true_positive_rate"], ">=", 0.97),
     ("detection: FPR", lambda r: r["purified"]["detection"]["false_positive_rate"], "<=", 0.02),
 ]
+SECONDS = 480
 
 
 def met(value: float, sign: str, bound: float) -> bool:
@@ -35,12 +36,10 @@ def rows(reports: list[dict[str, Any]]) -> list[list[str]]:
         values = [read(report) for report in reports]
         cells = [f"{100 * value:.2f} %{'' if met(value, sign, bound) else ' (missed)'}" for value in values]
         table.append([what, f"{sign} {100 * bound:.1f} %" if sign else "", *cells])
-    named = [report["purified"]["detection"]["target_labels"] for report in reports]
-    truth = [report["trigger"]["target_label"] for report in reports]
-    table.append(
-        ["detection: target named", "yes", *("yes" if a == [b] else f"{a}" for a, b in zip(named, truth, strict=True))]
-    )
-    table.append(["whole run", "<= 480 s", *(f"{report['seconds']:.0f} s" for report in reports)])
+    pairs = [(r["purified"]["detection"]["target_labels"], r["trigger"]["target_label"]) for r in reports]
+    table.append(["detection: target named", "yes", *("yes" if a == [b] else f"{a} (missed)" for a, b in pairs)])
+    spent = [report["seconds"] for report in reports]
+    table.append(["whole run", f"<= {SECONDS} s", *(f"{s:.0f} s{'' if s <= SECONDS else ' (missed)'}" for s in spent)])
     return table
 
 

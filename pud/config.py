@@ -47,7 +47,10 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
             raise InputError(f"{name} is {value!r}: give a list of numbers")
         if not value:
             raise InputError(f"{name} is empty: give a list of numbers")
-        return tuple(_convert(name, item, typing.get_args(wanted)[0]) for item in value)
+        kinds = typing.get_args(wanted)
+        if kinds[-1] is not ... and len(value) != len(kinds):
+            raise InputError(f"{name} is {value!r}: give {len(kinds)} numbers")
+        return tuple(_convert(name, item, kinds[0]) for item in value)
     if wanted is bool:
         words = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
         if str(value).lower() not in words:

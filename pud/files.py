@@ -120,6 +120,7 @@ def finished_folder(path: Path, mark: str, *inputs: Path) -> Iterator[Path]:
         InputError: before any work, if something else would be lost.
     """
     path = Path(os.path.abspath(path))
+    path = path.parent.resolve() / path.name  # a link on the way leads to where an input may be
     for one in inputs:
         if path in (one.resolve(), *one.resolve().parents):
             raise InputError(

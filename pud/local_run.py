@@ -59,6 +59,8 @@ def run(
     started = time.time()
     compiled = read_pipeline(pipeline)
     root = pipeline.resolve().parent.parent
+    given = read_parameters(parameters, None)
+    data_uri, trigger = given.pop("data_uri", data_uri), given.pop("trigger", trigger)
     name = name or time.strftime(f"{trigger}-%Y%m%d-%H%M%S")
     if not RUN_NAME.fullmatch(name) or name == LATEST:
         raise InputError(f"--name {name!r} names no run: give letters, digits, '-', '_' or '.', and not {LATEST!r}")
@@ -73,7 +75,7 @@ def run(
         "tracking": _as_parameter(tracking),
         "git_commit": git_commit(root),
         "image": f"pud:{source_digest(root)}",
-        **read_parameters(parameters, None),
+        **given,
     }
     arguments = checked(arguments, compiled, pipeline)
     folder.mkdir(parents=True, exist_ok=True)

@@ -29,11 +29,10 @@ def say(text: str) -> None:
     print(f"{MARK}{text}", file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:
+def track(items: Iterable[T], label: str) -> Iterable[T]:
     """Yield the items while a line every five seconds says how far ``label`` is and how long it still takes."""
     return tqdm(
         items,
-        total=total,
         file=_Lines(),
         mininterval=SECONDS,
         maxinterval=SECONDS,

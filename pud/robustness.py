@@ -80,13 +80,13 @@ def masking_checks(
     After what AutoAttack's authors check before an attack (Croce and Hein 2020; arXiv 2010.09670, section 3) and
     Athalye et al. 2018 (arXiv 1802.00420, section 3.1), on images (n, c, h, w) in [0, 1] and labels (n,).
     """
-    fast, few = frozen(model), dataclasses.replace(config, pgd_images=len(images))
+    fast = frozen(model)
     with torch.no_grad():
         first, again = fast(images), fast(images)
     gradient = input_gradient(fast, images, labels).flatten(1)
 
     def robust(epsilon: float, step_size: float) -> float:
-        wider = dataclasses.replace(few, epsilon=epsilon, pgd_step_size=step_size)
+        wider = dataclasses.replace(config, epsilon=epsilon, pgd_step_size=step_size)
         return float(robust_accuracy(model, images, labels, wider, seed=seed)["value"])  # type: ignore[arg-type]
 
     noisy = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)

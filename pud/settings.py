@@ -25,7 +25,7 @@ def check_settings(parameters: Mapping[str, Any]) -> None:
     """Check the settings among a pipeline's parameters, before anything is spent.
 
     Raises:
-        InputError: one that its step would refuse.
+        InputError: one whose name, type or range its step would refuse.
     """
     for name, build in BUILD.items():
         given = parameters.get(name, {})

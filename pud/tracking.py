@@ -221,7 +221,7 @@ def sync(folder: Path, uri: str | None = None) -> list[str]:
         }
         try:
             log_stage(tracking, until, one["stage"], step=one["step"], parameters=one["parameters"], **files)
-            if one["stage"] == PURIFIED:
+            if PURIFIED in report:  # the run has come to its end
                 close(tracking, "FINISHED")
         except LOST as error:
             where, reason = without_userinfo(tracking.uri), _reason(error)

@@ -58,6 +58,7 @@ def test_a_config_survives_a_pipeline_that_makes_every_number_a_float(cls: type)
         (PurifyConfig, {"keep": [2]}, "above 0 and at most 1"),
         (PurifyConfig, {"learning_rate": [0.1, 0]}, "above 0"),
         (PurifyConfig, {"ema_decay": 2}, "from 0 to 1"),
+        (DetectConfig, {"confidence_in_none": [0.95]}, "give 2 numbers"),
         (DetectConfig, {"certainty": 0}, r"from 0\.5 to 1"),
     ],
 )

@@ -492,6 +492,11 @@ ROWS: dict[str, tuple[Change, str, str]] = {
     "no server": (parameter(tracking=DATABASE), "FAIL MLflow: postgresql://db/mlflow is no server", "http(s)"),
     "MLflow off": (LOST | parameter(tracking={"off": True}), "ok   MLflow: off by the tracking parameter", ""),
     "MLflow unreachable": (LOST, f"FAIL MLflow: {NOWHERE} does not answer (NewConnectionError)", "check the address"),
+    "MLflow of the parameter": (
+        env(MLFLOW_TRACKING_URI=f"http://{MLFLOW}") | parameter(tracking={"uri": NOWHERE}),
+        f"FAIL MLflow: {NOWHERE} does not answer (NewConnectionError)",
+        "check the address",
+    ),
     "MLflow inside": (FORGOTTEN, f"warn MLflow: http://{MLFLOW} has a name inside of", "set MLFLOW_TRACKING_URI, or"),
     "MLflow ill": (told("/health", 503), "FAIL MLflow: URL is not healthy (503)", "look at the server's log"),
     "not MLflow": (told(SEARCH, 200, "<html>"), "FAIL MLflow: URL does not answer as MLflow does (200)", "check the"),

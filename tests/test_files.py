@@ -94,6 +94,15 @@ def test_an_output_never_takes_the_place_of_its_own_input(inside: str, tmp_path:
     assert given.is_dir()
 
 
+def test_an_input_behind_a_linked_folder_is_not_lost_either(tmp_path: Path) -> None:
+    (tmp_path / "disk/model").mkdir(parents=True)
+    (tmp_path / "disk/model/file").touch()
+    (tmp_path / "runs").symlink_to("disk")
+    model = tmp_path / "runs/model"
+    with pytest.raises(InputError, match="would be lost"), finished_folder(model, "file", model):
+        pass
+
+
 def test_two_processes_of_one_number_on_two_machines_do_not_share_a_half_done_folder(tmp_path: Path) -> None:
     with partial_folder(tmp_path / "out") as one, partial_folder(tmp_path / "out") as other:
         assert one != other

@@ -24,7 +24,7 @@ TINY = {
     "train_settings": {"epochs": 2},
     "probe_settings": {"noise_draws": 1, "mix_draws": 1, "steps": 1},
     "purify_settings": {"epochs": [1], "steps": 1},
-    "evaluate_settings": {"pgd_images": 50, "pgd_steps": 3, "autoattack_images": 2},
+    "evaluate_settings": {"pgd_images": 1, "pgd_steps": 3, "autoattack_images": 2},
 }
 RUN_SECONDS, STOP_SECONDS = 600, 60
 
@@ -32,7 +32,7 @@ RUN_SECONDS, STOP_SECONDS = 600, 60
 def command(folder: Path, data: Path, name: str, *options: str) -> list[str]:
     """Return the arguments of a tiny run; it is started in ``folder``, where all that it writes should be."""
     parameters = [part for key, value in TINY.items() for part in ("-p", f"{key}={json.dumps(value)}")]
-    where = ["--pipeline", str(ROOT / "pipelines" / "pud.yaml"), "--data-uri", f"file:{data}", "--data-digest", ""]
+    where = ["--pipeline", str(ROOT / "pipelines" / "pud.yaml"), "-p", f"data_uri=file:{data}"]
     return [str(Path(sys.executable).with_name("pud")), "run", "--name", name, *where, *parameters, *options]
 
 

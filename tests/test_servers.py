@@ -290,8 +290,8 @@ def test_a_wrong_administrator_and_a_server_that_is_away_are_told(tracking: Trac
     with pytest.raises(InputError, match="MLFLOW_ADMIN_PASSWORD") as caught:
         make_account({**values, "MLFLOW_ADMIN_PASSWORD": "wrong-password"})
     assert "wrong-password" not in str(caught.value)
-    with pytest.raises(InputError, match="does not answer"):
-        make_account({**values, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
+    with pytest.raises(InputError, match=r"at http://127\.0\.0\.1:9 does not answer"):
+        make_account({**values, "MLFLOW_TRACKING_URI": "http://somebody:secret@127.0.0.1:9"})
     with pytest.raises(InputError, match="set MLFLOW_TRACKING_URI"):
         make_account({})
 

@@ -187,6 +187,17 @@ def test_what_mlflow_missed_is_sent_to_where_the_run_looked_for_it(server: Track
     assert sync(tmp_path) == ["nothing is missing in MLflow"]
 
 
+def test_a_finished_run_is_closed_whichever_stage_mlflow_missed(server: TrackingServer, tmp_path: Path) -> None:
+    tracking, client = Tracking(server.uri, "late", "a", "a"), MlflowClient(server.uri)
+    record(tracking)
+    close(tracking, "FINISHED")
+    untracked(tmp_path, tracking, STAGES[:1])
+    sync(tmp_path)
+    experiment = client.get_experiment_by_name("late")
+    assert experiment
+    assert {run.info.status for run in client.search_runs([experiment.experiment_id])} == {"FINISHED"}
+
+
 def test_what_mlflow_refuses_is_kept_and_its_reason_said(server: TrackingServer, tmp_path: Path) -> None:
     client = MlflowClient(server.uri)
     client.delete_experiment(client.create_experiment("deleted"))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pud.errors import InputError
+from pud.errors import InputError, without_userinfo
 from pud.storage import authorities
 
 ADMINISTRATOR = ("MLFLOW_ADMIN_USERNAME", "MLFLOW_ADMIN_PASSWORD")
@@ -31,6 +31,8 @@ def make_account(environment: Mapping[str, str]) -> str:
     trusted = authorities(environment.get("REQUESTS_CA_BUNDLE"))
     pool = urllib3.PoolManager(timeout=REQUEST_SECONDS, retries=False, ca_certs=trusted or None)
 
+    shown = without_userinfo(uri)
+
     def made(what: str, path: str, content: Mapping[str, Any], signed: str, variables: tuple[str, str]) -> str:
         headers = {**urllib3.make_headers(basic_auth=signed), "Content-Type": "application/json"}
         url = f"{uri.rstrip('/')}/api/2.0/mlflow/{path}/create"
@@ -38,11 +40,11 @@ def make_account(environment: Mapping[str, str]) -> str:
             answer = pool.request("POST", url, body=json.dumps(content), headers=headers, redirect=False)
         except urllib3.exceptions.HTTPError as error:
             reason = type(error).__name__
-            raise InputError(f"MLflow at {uri} does not answer ({reason}): wait until it has started") from None
+            raise InputError(f"MLflow at {shown} does not answer ({reason}): wait until it has started") from None
         if b"RESOURCE_ALREADY_EXISTS" in answer.data:
             return f"{what}: was there"
         if answer.status != 200:
-            raise InputError(f"MLflow at {uri} makes no {what} ({answer.status}): check {' and '.join(variables)}")
+            raise InputError(f"MLflow at {shown} makes no {what} ({answer.status}): check {' and '.join(variables)}")
         return f"{what}: made"
 
     account = {"username": user, "password": password}

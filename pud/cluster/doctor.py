@@ -257,7 +257,8 @@ def mlflow(
     if tracking.get("off"):
         return Check(name, True, "off by the tracking parameter")
     inside = tracking.get("uri") or pods.get("MLFLOW_TRACKING_URI", "")
-    url = (values.get("MLFLOW_TRACKING_URI") or inside).rstrip("/")
+    given = values.get("MLFLOW_TRACKING_URI", "")  # the pods', unless this user gave another
+    url = (inside if given in ("", pods.get("MLFLOW_TRACKING_URI", "")) else given).rstrip("/")
     if not url:
         return Check(name, None, "no server is named, nothing will be recorded", "make the config map pud-tracking")
     if not (inside or url).startswith(("http://", "https://")):

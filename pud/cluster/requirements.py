@@ -339,8 +339,8 @@ def offline(
     pipeline: Path,
     parameters: Mapping[str, Any] | None = None,
     *,
+    constraints: Path,
     manifests: Path | None = None,
-    constraints: Path = Path("constraints.txt"),
 ) -> Mirror:
     """Return the images of the steps and of the manifests, and the pinned Python packages that the image is built of.
 

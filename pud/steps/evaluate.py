@@ -64,8 +64,9 @@ def evaluate_step(
         labels = torch.from_numpy(test.labels)
         triggered = logits(network, truth.triggered_images, where)
         victims = len(truth.triggered_images)
-        count = min(config.pgd_images, len(labels))
+        count = max(config.pgd_images, config.autoattack_images)
         x, y = pixels(test.images[:count]).to(where), labels[:count].to(where)
+        some = slice(config.pgd_images)
         result: dict[str, Any] = {
             "clean_accuracy": clean_accuracy(logits(network, test.images, where), labels),
             "clean_accuracy_n": len(labels),
@@ -73,7 +74,7 @@ def evaluate_step(
             "attack_success_rate_n": victims,
             "recovery_accuracy": recovery_accuracy(triggered, torch.from_numpy(truth.triggered_true_labels)),
             "recovery_accuracy_n": victims,
-            "robust_accuracy": [robust_accuracy(network, x, y, config, seed=seed)],
+            "robust_accuracy": [robust_accuracy(network, x[some], y[some], config, seed=seed)],
         }
         parameters = {"train" if stage == INFECTED else "purify": card.training, "evaluate": as_parameters(config)}
         few = slice(config.drift_images)
@@ -84,20 +85,20 @@ def evaluate_step(
         if judged:
             parameters |= made["settings"]
             result["detection"] = detection_metrics(judged, truth)
+        made_here = {INFECTED: (model,), ROUND: (model, detection), PURIFIED: (detection,)}[stage]
+        spent = sum(sum(timing(one).values()) for one in made_here if one)
         if stage == ROUND:
-            result["seconds"] = sum((timing(detection) if detection else {}).values()) + sum(timing(model).values())
+            result["seconds"] = spent
             content["rounds"].append(result)
         else:
             content[stage] = result
         if stage == PURIFIED:
-            count = min(config.autoattack_images, len(labels))
-            if count:
+            if count := config.autoattack_images:
                 result["robust_accuracy"].append(autoattack_accuracy(network, x[:count], y[:count], config, seed=seed))
-            count = min(config.masking_images, len(x))
-            if count:
+            if count := config.masking_images:
                 result["masking_checks"] = masking_checks(network, x[:count], y[:count], config, seed=seed)
             result["seconds"] = sum(row["seconds"] for row in content["rounds"])
-        content["seconds"] = round(content["seconds"] + sum(timing(model).values()), 2)
+        content["seconds"] = round(content["seconds"] + spent, 2)
         save_report(folder, content)
         _track(folder, previous_report, tracking, content, stage, model, detection, parameters)
     return {key: result[key] for key in ("clean_accuracy", "attack_success_rate", "recovery_accuracy")}
