@@ -40,22 +40,22 @@ from benchmarks.results import FILTER, WORKED
 from benchmarks.rivals import RIVALS, Given
 from pud.attacks import find_attack
 from pud.checkpoints import load_model, save_model
-from pud.data import Split, open_split, pixels, write_split
+from pud.data import Split, open_split, write_split
 from pud.detection import CLEAN, DetectConfig
 from pud.device import prepare_process, random_stream, resolve_device
-from pud.drift import adversarial_drift
 from pud.files import finished_folder, read_json, write_json
 from pud.ground_truth import GroundTruth
 from pud.local_run import git_commit
-from pud.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy, verdict_metrics
+from pud.metrics import attack_success_rate, detection_metrics, verdict_metrics
 from pud.models import ResNet, logits
 from pud.poisoning import PoisonConfig
 from pud.probing import ProbeConfig
 from pud.progress import say
 from pud.purification import PRESETS, PurifyConfig, State, purify
 from pud.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
-from pud.steps.artifacts import load_detection
+from pud.steps.artifacts import load_detection, timed_folder
 from pud.steps.detect import detect_step
+from pud.steps.evaluate import accuracies, drift, first
 from pud.steps.poison import poison_step
 from pud.steps.probe import probe_step
 from pud.steps.purify import purify_step
@@ -171,18 +171,11 @@ def adversarially_trained(folder: Path, cell: Cell, kept: np.ndarray) -> Path:
         model, split = card.build(cell.seed).to(resolve_device()), open_cell(cell).train
         state = State.initial(model, len(split.labels))
         state.clean = kept
-        started = time.monotonic()
         stream = random_stream(cell.seed, "ceiling")
-        purify(state, np.array(split.images), split.labels, CEILING, generator=stream, device=resolve_device())
-        save(folder, state.student, card, time.monotonic() - started)
+        with timed_folder(folder, "train", "model.json") as partial:
+            purify(state, np.array(split.images), split.labels, CEILING, generator=stream, device=resolve_device())
+            save_model(partial, state.student, card)
     return folder
-
-
-def save(folder: Path, model: ResNet, card: Any, seconds: float) -> None:
-    """Write a model and how long it took."""
-    with finished_folder(folder, "model.json") as partial:
-        save_model(partial, model, card)
-        (partial / "timing.json").write_text(json.dumps({"train": round(seconds, 2)}) + "\n")
 
 
 def bound(cell: Cell, name: str) -> Path:
@@ -210,35 +203,11 @@ def clean_extra(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
 
 def measured(material: Material, model: ResNet, *, pgd: bool = True) -> dict[str, Any]:
     """Return the metrics of a model, each with its number of images."""
-    device = resolve_device()
-    labels = torch.from_numpy(material.test.labels)
-    triggered = logits(model, material.truth.triggered_images, device)
-    result: dict[str, Any] = {
-        "clean_accuracy": clean_accuracy(logits(model, material.test.images, device), labels),
-        "attack_success_rate": attack_success_rate(triggered, torch.from_numpy(material.truth.triggered_target_labels)),
-        "recovery_accuracy": recovery_accuracy(triggered, torch.from_numpy(material.truth.triggered_true_labels)),
-    }
-    counts = (len(labels), len(triggered), len(triggered))
-    result |= {f"{key}_n": count for key, count in zip(list(result), counts, strict=True)}
+    result = accuracies(model, material.test, material.truth, resolve_device())
     if pgd:
-        x, y = first(material, PGD_IMAGES)
+        x, y = first(material.test, PGD_IMAGES, resolve_device())
         result["robust_accuracy"] = [robust_accuracy(model, x, y, EvaluateConfig(), seed=material.cell.seed)]
     return result
-
-
-def first(material: Material, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the first test images and labels, on the device."""
-    device = resolve_device()
-    return pixels(material.test.images[:count]).to(device), torch.from_numpy(material.test.labels[:count]).to(device)
-
-
-def drift(material: Material, model: ResNet) -> dict[str, Any]:
-    """Return where the model's adversarial examples go."""
-    truth, device, few = material.truth, resolve_device(), slice(DRIFT_IMAGES)
-    pairs = (material.test.images[truth.triggered_source[few]], truth.triggered_images[few])
-    facts = (truth.triggered_true_labels[few], truth.triggered_target_labels[few])
-    moved = [pixels(part).to(device) for part in pairs] + [torch.from_numpy(part).to(device) for part in facts]
-    return dataclasses.asdict(adversarial_drift(model, *moved, seed=material.cell.seed))
 
 
 def relearning(material: Material, model: ResNet) -> dict[str, float]:
@@ -284,7 +253,8 @@ def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | Non
         detection = folder / f"detection-{index + 1}"
         detect_step(first_probe, last, DetectConfig(), detection=detection)
         now, _ = load_model(model, device)
-        found = {"detection": detection_record(material, detection), "drift": drift(material, now)}
+        where = drift(now, material.test, material.truth, DRIFT_IMAGES, device, seed=cell.seed)
+        found = {"detection": detection_record(material, detection), "drift": where}
         seconds = round(cost + _seconds(detection), 1)
         rounds.append({**measured(material, now, pgd=False), **found, "seconds": seconds})
         if index == len(preset.keep):
@@ -298,7 +268,7 @@ def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | Non
     result |= {"seconds": seconds, "rounds": rounds, "detection": rounds[-1]["detection"]}
     if cell.rate:
         result["relearning"] = relearning(material, now)
-    x, y = first(material, EvaluateConfig.masking_images)
+    x, y = first(material.test, EvaluateConfig.masking_images, device)
     result["masking_checks"] = masking_checks(now, x, y, EvaluateConfig(), seed=cell.seed)
     return result
 
@@ -342,7 +312,7 @@ def autoattacked(cell: Cell, entry: str) -> dict[str, Any]:
     done = folder / "autoattack.json"  # one ceiling serves all cells of a seed
     if not done.exists():
         model, _ = load_model(folder, resolve_device())
-        x, y = first(open_cell(cell), AUTOATTACK_IMAGES)
+        x, y = first(open_cell(cell).test, AUTOATTACK_IMAGES, resolve_device())
         found = autoattack_accuracy(model, x, y, EvaluateConfig(), seed=cell.seed)
         weaker = robust_accuracy(model, x, y, EvaluateConfig(), seed=cell.seed)
         found |= {"pgd_accuracy": weaker["value"]}

@@ -105,7 +105,7 @@ AutoAttack: robust accuracy at L-infinity 8/255; TPR, FPR, AUROC: of the accused
 AUROC; mean ± sample standard deviation, with n where some of the cells lack it; {MISSING}: not measured. infected: as
 given; floor: retrained on clean images; ceiling: adversarially trained on clean images, at 8/255; {DEFAULT}: the
 default preset, which trains at 9/255 in its last round.
-RA is over images not of the target class, ACC over all.
+RA is over images that the trigger leads elsewhere, so not of the target class; ACC over all.
 An attack failed if the infected model's ASR is below {100 * WORKED:.0f} %: its cell stays out of all means."""
 
 SEEDS_WORDS = """\

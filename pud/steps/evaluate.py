@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from pud.checkpoints import load_model
 from pud.config import as_parameters
-from pud.data import open_split, pixels
+from pud.data import Split, open_split, pixels
 from pud.device import prepare_process, resolve_device
 from pud.drift import adversarial_drift
 from pud.errors import without_userinfo
+from pud.ground_truth import GroundTruth
 from pud.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
-from pud.models import logits
+from pud.models import ResNet, logits
 from pud.progress import say
 from pud.report import INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, save_report
 from pud.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
@@ -24,6 +26,36 @@ from pud.steps.truth import check_about, load_truth
 
 if TYPE_CHECKING:
     from pud.tracking import Tracking
+
+
+def accuracies(model: ResNet, test: Split, truth: GroundTruth, device: torch.device) -> dict[str, Any]:
+    """Return clean accuracy, attack success rate and recovery accuracy, each with its number of images."""
+    triggered, labels = logits(model, truth.triggered_images, device), torch.from_numpy(test.labels)
+    targets, true_labels = truth.triggered_target_labels, truth.triggered_true_labels
+    return {
+        "clean_accuracy": clean_accuracy(logits(model, test.images, device), labels),
+        "clean_accuracy_n": len(labels),
+        "attack_success_rate": attack_success_rate(triggered, torch.from_numpy(targets)),
+        "attack_success_rate_n": len(triggered),
+        "recovery_accuracy": recovery_accuracy(triggered, torch.from_numpy(true_labels)),
+        "recovery_accuracy_n": len(triggered),
+    }
+
+
+def first(test: Split, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the first test images in [0, 1], (count, c, h, w), and labels, (count,), on the device."""
+    return pixels(test.images[:count]).to(device), torch.from_numpy(test.labels[:count]).to(device)
+
+
+def drift(
+    model: ResNet, test: Split, truth: GroundTruth, count: int, device: torch.device, *, seed: int
+) -> dict[str, Any]:
+    """Return where the adversarial examples of the first ``count`` images that can be triggered go (pud.drift)."""
+    few = slice(count)
+    pairs = (test.images[truth.triggered_source[few]], truth.triggered_images[few])
+    facts = (truth.triggered_true_labels[few], truth.triggered_target_labels[few])
+    moved = [pixels(part).to(device) for part in pairs] + [torch.from_numpy(part).to(device) for part in facts]
+    return dataclasses.asdict(adversarial_drift(model, *moved, seed=seed))
 
 
 def evaluate_step(
@@ -61,27 +93,12 @@ def evaluate_step(
         check_about(truth, train, test, ground_truth)
         judged, made = load_detection(detection, train.labels) if detection else (None, {})
         content = load_report(previous_report) if previous_report else _begin(about, test, seed, git_commit, data_uri)
-        labels = torch.from_numpy(test.labels)
-        triggered = logits(network, truth.triggered_images, where)
-        victims = len(truth.triggered_images)
-        count = max(config.pgd_images, config.autoattack_images)
-        x, y = pixels(test.images[:count]).to(where), labels[:count].to(where)
+        x, y = first(test, max(config.pgd_images, config.autoattack_images), where)
         some = slice(config.pgd_images)
-        result: dict[str, Any] = {
-            "clean_accuracy": clean_accuracy(logits(network, test.images, where), labels),
-            "clean_accuracy_n": len(labels),
-            "attack_success_rate": attack_success_rate(triggered, torch.from_numpy(truth.triggered_target_labels)),
-            "attack_success_rate_n": victims,
-            "recovery_accuracy": recovery_accuracy(triggered, torch.from_numpy(truth.triggered_true_labels)),
-            "recovery_accuracy_n": victims,
-            "robust_accuracy": [robust_accuracy(network, x[some], y[some], config, seed=seed)],
-        }
+        result = accuracies(network, test, truth, where)
+        result["robust_accuracy"] = [robust_accuracy(network, x[some], y[some], config, seed=seed)]
         parameters = {"train" if stage == INFECTED else "purify": card.training, "evaluate": as_parameters(config)}
-        few = slice(config.drift_images)
-        pairs = (test.images[truth.triggered_source[few]], truth.triggered_images[few])
-        facts = (truth.triggered_true_labels[few], truth.triggered_target_labels[few])
-        moved = [pixels(part).to(where) for part in pairs] + [torch.from_numpy(part).to(where) for part in facts]
-        result["drift"] = dataclasses.asdict(adversarial_drift(network, *moved, seed=seed))
+        result["drift"] = drift(network, test, truth, config.drift_images, where, seed=seed)
         if judged:
             parameters |= made["settings"]
             result["detection"] = detection_metrics(judged, truth)
