@@ -9,17 +9,17 @@ from pud.ground_truth import GroundTruth
 
 
 def clean_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of images (n,) classified as their label."""
+    """Share of images, of logits (n, k), that are classified as their label, (n,)."""
     return float((logits.argmax(1) == labels).float().mean())
 
 
 def attack_success_rate(logits: Tensor, target_labels: Tensor) -> float:
-    """Share of triggered images, none of them of its target class by right, classified as the target."""
+    """Share of triggered images, of logits (n, k), none of its target by right, that are classified as it, (n,)."""
     return clean_accuracy(logits, target_labels)
 
 
 def recovery_accuracy(logits: Tensor, true_labels: Tensor) -> float:
-    """Share of triggered images classified as what they truly are."""
+    """Share of triggered images, of logits (n, k), that are classified as what they truly are, (n,)."""
     return clean_accuracy(logits, true_labels)
 
 

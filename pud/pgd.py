@@ -17,20 +17,20 @@ class PGDConfig:
 
 
 def random_start(images: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
-    """Return images moved uniformly inside the ball and clipped to [0, 1]."""
+    """Return images (n, c, h, w), each pixel moved uniformly by at most epsilon and clipped to [0, 1]."""
     noise = torch.rand(images.shape, generator=generator).to(images)
     return (images + (2 * noise - 1) * epsilon).clamp_(0, 1)
 
 
 def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the gradient of the summed cross-entropy by the images, same shape; no weight gradient is computed."""
+    """Return the gradient of the summed cross-entropy by images (n, c, h, w) of labels (n,); none by the weights."""
     images = images.detach().requires_grad_(True)
     loss = functional.cross_entropy(model(images).float(), labels, reduction="sum")
     return torch.autograd.grad(loss, images)[0]
 
 
 def project(x_adv: Tensor, images: Tensor, epsilon: float) -> Tensor:
-    """Return x_adv clipped to the epsilon-ball around images and to [0, 1]."""
+    """Return x_adv clipped to the epsilon-ball around images, both (n, c, h, w), and to [0, 1]."""
     return x_adv.clamp((images - epsilon).clamp_(min=0), (images + epsilon).clamp_(max=1))
 
 

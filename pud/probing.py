@@ -1,4 +1,4 @@
-"""Probe a model: every forward and backward pass over the training set that detection needs (paper, round step 1)."""
+"""Probe a model: every pass over the training set, for detection and for what is told of it (paper, round step 1)."""
 
 from dataclasses import dataclass
 

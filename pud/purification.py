@@ -197,7 +197,10 @@ def update_teacher(teacher: nn.Module, student: nn.Module, decay: float) -> None
 
 
 def forget(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of -log(1.001 - p(label)), a push of at most 6.9 away from the labels of accused images."""
+    """Return the mean of -log(1.001 - p(label)), from logits (n, k) and the labels of accused images, (n,).
+
+    A push of at most 6.9 away from these labels.
+    """
     given = logits.softmax(1).gather(1, labels[:, None])
     return -torch.log1p(1e-3 - given).mean()
 

@@ -58,7 +58,10 @@ def robust_accuracy(
 def autoattack_accuracy(
     model: nn.Module, images: Tensor, labels: Tensor, config: EvaluateConfig, *, seed: int
 ) -> dict[str, object]:
-    """Return the record of AutoAttack's standard version (Croce and Hein 2020, arXiv 2003.01690)."""
+    """Return the record of AutoAttack's standard version (Croce and Hein 2020, arXiv 2003.01690).
+
+    images: (n, c, h, w) in [0, 1]; labels: (n,).
+    """
     from pyautoattack import AutoAttack
 
     fast = frozen(model)

@@ -14,7 +14,7 @@ def pattern_for(images: Tensor) -> Tensor:
 
 
 def blended(images: Tensor, ratio: float = RATIO) -> Tensor:
-    """Return (1 - ratio) * images + ratio * pattern."""
+    """Return (1 - ratio) * images + ratio * pattern, of images (n, c, h, w) in [0, 1]."""
     return (1 - ratio) * images + ratio * pattern_for(images)
 
 

@@ -40,19 +40,22 @@ def make_generator(channels: int, out_channels: int) -> nn.Module:
 
 
 def diversity(images: Tensor, others: Tensor, made: Tensor, made_of_others: Tensor) -> Tensor:
-    """Return the paper's diversity loss: distance of two images over the distance of what was made for them."""
+    """Return the paper's diversity loss: distance of images over that of what was made for them.
+
+    Each (n, c, h, w); the mean over the n pairs.
+    """
     apart = (images - others).square().flatten(1).mean(1).sqrt()
     made_apart = (made - made_of_others).square().flatten(1).mean(1).sqrt()
     return (apart / (made_apart + 1e-3)).mean()
 
 
 def sharp(mask: Tensor) -> Tensor:
-    """Return a mask in [0, 1] pushed to its ends (the paper's scaled tanh)."""
+    """Return a mask in [0, 1], of any shape, pushed to its ends (the paper's scaled tanh)."""
     return (torch.tanh(20 * (mask - 0.5)) + 1) / 2
 
 
 def stamped(images: Tensor, pattern: Tensor, mask: Tensor) -> Tensor:
-    """Return images with the pattern where the mask is."""
+    """Return images (n, c, h, w) with the pattern, as large, where the mask, (n, 1, h, w) in [0, 1], is."""
     return images + mask * (pattern - images)
 
 
