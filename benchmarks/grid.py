@@ -244,14 +244,15 @@ def true_targets(material: Material) -> list[int]:
 
 
 def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | None = None) -> dict[str, Any]:
-    """Run the rounds of a preset and return what came out, measured round by round."""
+    """Run the rounds of a preset, from where they were stopped, and return what came out, measured round by round."""
     material, device = open_cell(cell), resolve_device()
     folder, dataset = cell.defended / name, cell.folder / "dataset"
     model, first_probe = infected(cell), infected_probe(cell, probe)
     last, rounds, cost = first_probe, [], _seconds(first_probe)
     for index in range(len(preset.keep) + 1):
         detection = folder / f"detection-{index + 1}"
-        detect_step(first_probe, last, DetectConfig(), detection=detection)
+        if not detection.exists():
+            detect_step(first_probe, last, DetectConfig(), detection=detection)
         now, _ = load_model(model, device)
         where = drift(now, material.test, material.truth, DRIFT_IMAGES, device, seed=cell.seed)
         found = {"detection": detection_record(material, detection), "drift": where}
@@ -260,8 +261,10 @@ def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | Non
         if index == len(preset.keep):
             break
         purified, probed = (folder / f"{kind}-{index + 1}" for kind in ("model", "probe"))
-        purify_step(model, dataset, detection, preset, seed=cell.seed, purified=purified)
-        probe_step(purified, dataset, ProbeConfig(), seed=cell.seed, probe_folder=probed)
+        if not purified.exists():
+            purify_step(model, dataset, detection, preset, seed=cell.seed, purified=purified)
+        if not probed.exists():
+            probe_step(purified, dataset, ProbeConfig(), seed=cell.seed, probe_folder=probed)
         model, last, cost = purified, probed, _seconds(purified) + _seconds(probed)
     result = measured(material, now)
     seconds = round(sum(one["seconds"] for one in rounds), 1)

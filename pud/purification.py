@@ -29,8 +29,7 @@ class PurifyConfig:
     keep: share of each class's clean verdicts to train on, the least suspicious first. adversarial_epochs: of a round's
     epochs the first so many attack; later ones train plainly. epsilon: of PGD, in [0, 1] pixels; steps; step_size of
     epsilon. adversarial_fraction: share of a batch that PGD attacks. relabel: give accused images the label of what
-    they show, where that is beyond doubt, and unlearn none whose label is right. matched_images: relabelled images from
-    which on the trigger is estimated from these and clean images that show the same. stamp_rate: share of a batch that
+    they show, where that is beyond doubt, and unlearn none whose label is right. stamp_rate: share of a batch that
     carries the estimated trigger under its right label; stamp_strength: from once to so many times as strongly as
     estimated, for an attacker may stamp more strongly than the training images show (as adaptive blend does).
     unlearn_fraction, unlearn_weight: accused images added to a batch, as its share, and the weight of their loss.
@@ -49,7 +48,6 @@ class PurifyConfig:
     step_size: float = 0.4
     adversarial_fraction: tuple[Share, ...] = (0.6, 1.0)
     relabel: bool = True
-    matched_images: Count = 100
     stamp_rate: Share = 0.1
     stamp_strength: float = 2.0
     unlearn_fraction: float = 0.125
@@ -152,29 +150,15 @@ class AffineTrigger:
         return (images + strength * ((self.scale - 1) * images + self.shift)).clamp_(0, 1)
 
 
-def estimate_trigger(accused: Tensor, clean: Tensor, weights: Tensor) -> AffineTrigger:
+def estimate_trigger(accused: Tensor, clean: Tensor) -> AffineTrigger:
     """Estimate the trigger that leads from clean to accused images, (n, c, h, w) and (m, c, h, w), by their moments.
 
     A stamp a * x + b has the standard deviation a * std(x) and the mean a * mean(x) + b; pixels that are constant in
-    the clean images are taken as shifted only. weights: (m,), of the clean images, which sum to 1.
+    the clean images are taken as shifted only.
     """
-    mean = torch.einsum("m,mchw->chw", weights, clean)
-    spread = torch.einsum("m,mchw->chw", weights, (clean - mean).square()).sqrt()
-    scale = torch.where(
-        spread > 1e-3, accused.std(0, correction=0) / spread.clamp(min=1e-3), torch.ones_like(spread)
-    ).clamp(0, 1)
-    return AffineTrigger(scale, accused.mean(0) - scale * mean)
-
-
-def matched_weights(labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return weights, float32 (m,), that sum to 1 and give labels (m,) the shares of the classes among ``wanted`` (n,).
-
-    Where no class is in both, all weigh the same.
-    """
-    counts, shares = (np.bincount(one, minlength=max(labels.max(), wanted.max()) + 1) for one in (labels, wanted))
-    weights = (shares / np.maximum(counts, 1))[labels]
-    weights = weights if weights.any() else np.ones(len(labels))
-    return np.asarray(weights / weights.sum(), np.float32)
+    spread = clean.std(0)
+    scale = torch.where(spread > 1e-3, accused.std(0) / spread.clamp(min=1e-3), torch.ones_like(spread)).clamp(0, 1)
+    return AffineTrigger(scale, accused.mean(0) - scale * clean.mean(0))
 
 
 def least_suspicious(labels: np.ndarray, suspicion: np.ndarray, eligible: np.ndarray, keep: float) -> np.ndarray:
@@ -229,15 +213,11 @@ def purify(
     clean = np.flatnonzero(state.clean)
     rejected = np.flatnonzero(state.poisoned & ~state.clean & np.logical_not(excused))
     accused, trusted = np.flatnonzero(state.poisoned), np.flatnonzero(state.clean & ~state.poisoned)
-    relabelled = np.flatnonzero(state.poisoned & state.clean)
     given = torch.from_numpy(labels)
     attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)
     trigger = None
     if len(accused) > 1 and len(trusted) > 1:
-        matched = len(relabelled) >= config.matched_images  # what the images show is no part of the trigger
-        weights = matched_weights(labels[trusted], labels[relabelled if matched else trusted])
-        carriers = pixels(images[relabelled if matched else accused])
-        estimate = estimate_trigger(carriers, pixels(images[trusted]), torch.from_numpy(weights))
+        estimate = estimate_trigger(pixels(images[accused]), pixels(images[trusted]))
         trigger = AffineTrigger(estimate.scale.to(device), estimate.shift.to(device))
     optimiser = torch.optim.SGD(
         student.parameters(),

@@ -20,7 +20,6 @@ from pud.purification import (
     estimate_trigger,
     forget,
     least_suspicious,
-    matched_weights,
     of_round,
     purify,
     purify_config,
@@ -32,10 +31,6 @@ CPU = torch.device("cpu")
 
 def some_images(n: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(n, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
-
-
-def even(n: int) -> torch.Tensor:
-    return torch.full((n,), 1 / n)
 
 
 @pytest.mark.parametrize(
@@ -52,37 +47,23 @@ def test_an_affine_stamp_is_recovered_exactly() -> None:
     generator = torch.Generator().manual_seed(1)
     scale = torch.rand(1, 6, 6, generator=generator)
     shift = (1 - scale) * torch.rand(1, 6, 6, generator=generator)
-    estimate = estimate_trigger(scale * clean + shift, clean, even(50))
+    estimate = estimate_trigger(scale * clean + shift, clean)
     torch.testing.assert_close(estimate.scale, scale, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(estimate.shift, shift, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(estimate(clean), scale * clean + shift, atol=1e-5, rtol=1e-5)
 
 
 def test_an_affine_stamp_is_recovered_from_other_images() -> None:
-    estimate = estimate_trigger(0.8 * some_images(3000, 1) + 0.1, some_images(3000, 2), even(3000))
+    estimate = estimate_trigger(0.8 * some_images(3000, 1) + 0.1, some_images(3000, 2))
     assert (estimate.scale - 0.8).abs().max() < 0.05
     assert (estimate.shift - 0.1).abs().max() < 0.03
-
-
-def test_weights_give_the_classes_the_shares_of_the_wanted_ones() -> None:
-    labels, wanted = np.array([0, 0, 1, 2, 2, 2]), np.array([2, 2, 2, 0])
-    np.testing.assert_allclose(matched_weights(labels, wanted), [1 / 8, 1 / 8, 0, 1 / 4, 1 / 4, 1 / 4])
-    np.testing.assert_allclose(matched_weights(labels, np.array([7, 7])), np.full(6, 1 / 6))
-
-
-def test_what_the_accused_show_is_no_part_of_an_estimate_from_clean_images_that_show_the_same() -> None:
-    dark, bright = 0.3 * some_images(2000, 1), 0.3 * some_images(2000, 2) + 0.6
-    weights = torch.from_numpy(matched_weights(np.repeat([0, 1], 2000), np.ones(9, np.int64)))
-    estimate = estimate_trigger(0.8 * bright + 0.1, torch.cat([dark, 0.3 * some_images(2000, 3) + 0.6]), weights)
-    assert (estimate.shift - 0.1).abs().max() < 0.1
-    assert (estimate.scale - 0.8).abs().max() < 0.1
 
 
 def test_a_patch_on_a_constant_background_is_a_shift() -> None:
     clean = torch.zeros(20, 1, 6, 6)
     stamped = clean.clone()
     stamped[..., -3:, -3:] = 1
-    estimate = estimate_trigger(stamped, clean, even(20))
+    estimate = estimate_trigger(stamped, clean)
     assert torch.equal(estimate.scale, torch.ones(1, 6, 6))
     assert torch.equal(estimate.shift, stamped[0])
     assert torch.equal(estimate(clean), stamped)
@@ -240,14 +221,6 @@ def test_an_excused_image_is_neither_trained_on_nor_unlearned(train_split: Split
     for excused, alike in ((10, True), (0, False)):
         students = [one_round(split, 96, 20, excused=excused).student for split in (train_split, altered)]
         assert same(*students) is alike
-
-
-def test_enough_relabelled_images_are_what_the_trigger_is_told_from(train_split: Split) -> None:
-    """Ten of the twenty accused are relabelled; where nothing is stamped, that does not matter."""
-    for stamp_rate in (0.5, 0.0):
-        configs = [dataclasses.replace(CONFIG, stamp_rate=stamp_rate, matched_images=count) for count in (10, 11)]
-        students = [one_round(train_split, 110, 20, config=config).student for config in configs]
-        assert same(*students) is (stamp_rate == 0.0)
 
 
 def test_the_state_before_the_first_round_is_the_infected_model() -> None:
