@@ -19,6 +19,7 @@ from pud.models import ResNet, make_model
 FORMAT = "pud-model/1"
 MAXIMUM_BYTES = 8 << 30  # of the weights: an untrusted file must not fill the memory
 MAXIMUM_VALUES = 1 << 24  # of an image, for the same reason
+MAXIMUM_WIDTH = 1 << 16  # channels, and classes
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[ResNet, ModelCard]:
     if content.get("sha256") not in (None, sha256(folder / "model.safetensors")):
         raise InputError(f"{folder / 'model.safetensors'} does not match its digest in model.json: get the model again")
     try:
-        if math.prod(card.input_shape) > MAXIMUM_VALUES:
+        if math.prod(card.input_shape) > MAXIMUM_VALUES or max(card.input_shape[0], len(card.classes)) > MAXIMUM_WIDTH:
             raise InputError(
                 f"{folder / 'model.json'}: images of shape {card.input_shape} are too large: do not use it"
             )

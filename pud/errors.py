@@ -9,4 +9,4 @@ class InputError(ValueError):
 
 def without_userinfo(text: object) -> str:
     """Return a text in which no URL has its name and password."""
-    return re.sub(r"://[^/\s]*@", "://", str(text))
+    return re.sub(r"://(?:[^/\s]*|[^/\s:@]*:[^\s@]*)@", "://", str(text))

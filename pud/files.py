@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import tokenize
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,7 +81,7 @@ def read_array(path: Path, dtype: type, dimensions: int, *, mmap: bool = False) 
         raise
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: the folder is incomplete, make it again") from error
-    except (OSError, ValueError, EOFError, ArithmeticError) as error:
+    except (OSError, ValueError, TypeError, EOFError, ArithmeticError, RecursionError, tokenize.TokenError) as error:
         raise InputError(f"{path} is corrupt or not a plain .npy array ({error}): make it again") from error
     if not isinstance(array, np.ndarray):
         array.close()

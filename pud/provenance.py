@@ -9,7 +9,8 @@ from pud.checkpoints import FORMAT as MODEL_FORMAT
 from pud.data import open_split
 from pud.files import read_json, sha256
 
-WEIGHTS, MASKS, VERDICTS = "model.safetensors", ("clean.npy", "poisoned.npy"), "detection.parquet"
+WEIGHTS, VERDICTS = "model.safetensors", "detection.parquet"
+STATE = ("clean.npy", "poisoned.npy", "teacher.safetensors", "state.json")
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,15 @@ def verify(
     ):
         title = "model it began with" if name == "model" else name
         links.append(_link(title, says.get(name), sha256(folder / file) if folder else None))
-    for file in MASKS:
+    for file in STATE:
         if (model / file).is_file() or file in says:
             links.append(_link(file, says.get(file), sha256(model / file)))
     return links
 
 
-def _link(name: str, said: str | None, found: str | None) -> Link:
+def _link(name: str, said: Any, found: str | None) -> Link:
+    if not isinstance(said, str | None):
+        return Link(name, False, "model.json names no digest")
     if said is None:
         return Link(name, None if found is None else False, "not said in model.json")
     if found is None:

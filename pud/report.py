@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pud.errors import InputError
 from pud.files import read_json, write_json
 
 FORMAT = "pud-report/1"
@@ -14,8 +15,18 @@ UNTRACKED = "untracked.json"  # beside a report: what MLflow was lost for
 
 
 def load_report(folder: Path) -> dict[str, Any]:
-    """Read the report in a folder."""
-    return read_json(Path(folder) / "report.json", FORMAT, rounds=list)
+    """Read the report in a folder.
+
+    Raises:
+        InputError: it is missing, or a stage lacks what it should have.
+    """
+    path = Path(folder) / "report.json"
+    report = read_json(path, FORMAT, rounds=list)
+    try:
+        table(report)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise InputError(f"{path} lacks what a stage has ({error!r}): evaluate again") from None
+    return report
 
 
 def save_report(folder: Path, report: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from pud.errors import InputError, without_userinfo
+from pud.files import MAXIMUM_JSON_BYTES, within
 from pud.plots import plot_drift, plot_rounds, plot_suspicion
 from pud.progress import say
 from pud.report import INFECTED, PURIFIED, ROUND, SCALARS, UNTRACKED, load_report
@@ -199,8 +200,8 @@ def log_stage(
 def sync(folder: Path, uri: str | None = None) -> list[str]:
     """Record what a run could not when MLflow was lost, from its ``report.json`` and ``untracked.json``.
 
-    Safe to run again. Artifacts that are no longer where the run left them are passed over. Returns a sentence for
-    each stage; ``untracked.json`` is removed when all are recorded.
+    Safe to run again. Artifacts that are no longer where the run left them, or do not lie beside its folder, are passed
+    over. Returns a sentence for each stage; ``untracked.json`` is removed when all are recorded.
 
     Args:
         uri: where MLflow is; None for where the run looked for it.
@@ -211,14 +212,13 @@ def sync(folder: Path, uri: str | None = None) -> list[str]:
     report, path = load_report(folder), folder / UNTRACKED
     if not path.is_file():
         return ["nothing is missing in MLflow"]
-    lost, said = json.loads(path.read_text()), []
+    lost, said, near = _lost(path), list[str](), folder.resolve().parent
     for one in lost:
         tracking = Tracking(uri or one["uri"], one["experiment"], one["run_key"], one["name"])
         check(tracking)
         until = {**report, "rounds": report["rounds"][: max(one["step"], 0)]}
-        files = {
-            key: Path(one[key]) if one[key] and Path(one[key]).is_dir() else None for key in ("model", "detection")
-        }
+        paths = {key: Path(one[key]).resolve() if one[key] else None for key in ("model", "detection")}
+        files = {key: file if file and file.is_dir() and near in file.parents else None for key, file in paths.items()}
         try:
             log_stage(tracking, until, one["stage"], step=one["step"], parameters=one["parameters"], **files)
             if PURIFIED in report:  # the run has come to its end
@@ -232,6 +232,20 @@ def sync(folder: Path, uri: str | None = None) -> list[str]:
         said.append(f"{one['stage']} {one['step']} recorded" + (f", without its {' and '.join(gone)}" if gone else ""))
     path.unlink()
     return said
+
+
+def _lost(path: Path) -> list[dict[str, Any]]:
+    """Read what a run left in ``untracked.json``."""
+    kinds: dict[str, Any] = {"step": int, "parameters": dict, "model": str | None, "detection": str | None}
+    kinds |= dict.fromkeys(("stage", "uri", "experiment", "run_key", "name"), str)
+    try:
+        lost: list[dict[str, Any]] = json.loads(within(path, MAXIMUM_JSON_BYTES).read_text())
+        if all(isinstance(one[key], kind) for one in lost for key, kind in kinds.items()):
+            return lost
+        reason = "a value of the wrong type"
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = repr(error)[:200]
+    raise InputError(f"{path} is not what a run leaves ({reason}): remove it")
 
 
 def close(tracking: Tracking, status: str) -> None:

@@ -123,6 +123,12 @@ def claim_fewer_classes(folder: Path) -> None:
     edit(folder, classes=["a", "b"])
 
 
+def claim_many_channels(folder: Path) -> None:
+    content = json.loads((folder / "model.json").read_text())
+    content["input_shape"] = [1 << 18, 1, 1]
+    (folder / "model.json").write_text(json.dumps(content))
+
+
 def lose_a_field(folder: Path) -> None:
     content = json.loads((folder / "model.json").read_text())
     del content["mean"]
@@ -139,6 +145,7 @@ def lose_a_field(folder: Path) -> None:
         (spoil_a_weight, "weight head.bias holds NaN, infinity"),
         (lower_a_variance, "stem.norm.running_var holds NaN, infinity or a variance below 0"),
         (claim_huge_images, "are too large"),
+        (claim_many_channels, "are too large"),
         (claim_another_architecture, "is corrupt or not of the architecture"),
         (claim_an_unknown_architecture, "unknown architecture 'vgg'"),
         (claim_fewer_classes, "is corrupt or not of the architecture"),

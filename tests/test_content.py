@@ -142,6 +142,21 @@ def test_the_judge_scores_images_with_the_trigger_above_honest_ones(
     assert np.median(score[stolen]) > np.quantile(score[(labels == 0) & ~stolen], 0.9)
 
 
+def test_the_judge_learns_from_outsiders_where_nothing_is_filled(model: ResNet, train_split: Split) -> None:
+    """Every third image of class 1 is stolen into class 0; only features show that these lie apart."""
+    images, true = np.array(train_split.images), train_split.labels
+    stolen = (np.arange(len(true)) % 3 == 0) & (true == 1)
+    labels = np.where(stolen, 0, true)
+    votes = np.zeros((len(true), 10), np.float32)
+    votes[stolen, 1] = 0.97
+    features = np.random.default_rng(0).normal(size=(len(true), 4)) + 12 * stolen[:, None]
+    config = ContentConfig(judge_epochs=1)
+    for given, scored in ((features, True), (None, False)):
+        score = discriminate(model, images, labels, votes, config, generator=stream(), device=CPU, features=given)
+        assert np.isfinite(score[labels == 0]).all() == scored
+        assert np.isnan(score[labels != 0]).all()
+
+
 def test_a_limit_of_as_many_honest_images_as_intruders_is_one_for_each(model: ResNet, train_split: Split) -> None:
     images, true = np.array(train_split.images), train_split.labels
     stolen = (np.arange(len(true)) < 100) & (true != 0)

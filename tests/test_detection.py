@@ -235,6 +235,31 @@ def test_a_class_that_is_too_small_is_never_accused() -> None:
     assert detection.target_labels == []
     assert set(detection.verdict) == {CLEAN}
     assert np.isnan(detection.separation).all()
+    assert detection.confidence == 0.5
+
+
+def test_every_target_class_is_accused() -> None:
+    """Two classes hold 60 poisoned images each."""
+    one, other = synthetic(60, 0), synthetic(60, 1)
+    swapped = np.where(other.labels == TARGET, 2, np.where(other.labels == 2, TARGET, other.labels))
+    order = np.argsort(swapped, kind="stable")
+    taken = {name: value[order] for name, value in dataclasses.asdict(other).items()}
+    second = one.labels == 2
+    both = {
+        name: np.where(second.reshape(-1, *[1] * (value.ndim - 1)), taken[name], value)
+        for name, value in dataclasses.asdict(one).items()
+    } | {"labels": one.labels}
+    detection = detect(Evidence(**both), Evidence(**both), CONFIG)
+    assert detection.target_labels == [TARGET, 2]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_target_is_found_by_features_alone_where_survival_tells_nothing(seed: int) -> None:
+    """As in all-to-all attacks."""
+    evidence = synthetic(30, seed)
+    survival = np.random.default_rng(seed).random((2, len(evidence.labels))).astype(np.float32)
+    blind = dataclasses.replace(evidence, noise_survival=survival[0], mix_survival=survival[1])
+    assert detect(blind, blind, CONFIG).target_labels == [TARGET]
 
 
 def test_a_small_class_beside_large_ones_is_left_out_alone() -> None:
@@ -320,6 +345,8 @@ def test_an_accused_image_is_said_to_show_what_votes_beyond_doubt_and_the_curren
     accused = detection.verdict == POISONED
     assert (detection.shown[accused & is_poisoned(infected.labels, 150)] == 3).all()
     assert (detection.shown[~accused] == -1).all()
+    doubtful = dataclasses.replace(infected, votes=0.9 * infected.votes)
+    assert (detect(doubtful, purified, CONFIG).shown == -1).all()
 
 
 def test_nothing_is_relabelled_while_there_is_only_the_infected_model_which_believes_the_labels() -> None:

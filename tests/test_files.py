@@ -103,6 +103,14 @@ def test_an_input_behind_a_linked_folder_is_not_lost_either(tmp_path: Path) -> N
         pass
 
 
+@pytest.mark.parametrize("header", ["{'descr': '<f8', (", "{[]: 1}", "(" * 3000, "-" * 5000 + "1"])
+def test_an_array_with_a_header_of_a_stranger_is_refused(header: str, tmp_path: Path) -> None:
+    text = header.encode() + b"\n"
+    (tmp_path / "labels.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    with pytest.raises(InputError, match="is corrupt or not a plain"):
+        read_array(tmp_path / "labels.npy", np.int64, 1)
+
+
 def test_two_processes_of_one_number_on_two_machines_do_not_share_a_half_done_folder(tmp_path: Path) -> None:
     with partial_folder(tmp_path / "out") as one, partial_folder(tmp_path / "out") as other:
         assert one != other

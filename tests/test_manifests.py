@@ -273,7 +273,7 @@ MISTAKES = re.compile(
     r"|roleRef/name|resourceNames/\d+|data/(PUD_\w+|AWS_\w+|MLFLOW_\w+|defaultPipelineRoot|providers))$"
 )
 HARMLESS = re.compile(  # not a reference, or to what is outside of these objects
-    r"NetworkPolicy/.*/port=(53|443|6443)$|/mountPath=/(tmp|home/pud|var/run/postgresql)$"
+    r"NetworkPolicy/.*/port=(53|443|6443|8443)$|/mountPath=/(tmp|home/pud|var/run/postgresql)$"
     r"|/env/\d+/name=(PGDATA|POSTGRES_\w+|MLFLOW_(AUTH_CONFIG_PATH|DISABLE_TELEMETRY|SERVER_ENABLE_JOB_EXECUTION))$|/args/\d+=(?!.*[/$]|.*port=\d)"
     r"|-s3.port.\w+=0|^Service/.*/ports/\d+/name="
 )
@@ -388,8 +388,9 @@ def test_the_readme_lets_runs_reach_a_kubernetes_api_at_a_public_address(tmp_pat
 def test_the_readme_puts_an_image_of_a_registry_into_every_overlay(tmp_path: Path) -> None:
     shutil.copytree(MANIFESTS, tmp_path / "manifests")
     [command] = re.findall(r"^sed -i .*kustomization.yaml$", (MANIFESTS / "README.md").read_text(), re.M)
-    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
-    assert kustomize(tmp_path / "manifests" / "overlays" / "gpu").count("image: REGISTRY/pud:COMMIT\n") == 2
+    for tag in ("COMMIT", "NEXT"):  # an upgrade is the same command
+        subprocess.run(["bash", "-c", command.replace("COMMIT", tag)], cwd=tmp_path, check=True)
+        assert kustomize(tmp_path / "manifests" / "overlays" / "gpu").count(f"image: REGISTRY/pud:{tag}\n") == 2
 
 
 def test_doctor_and_submit_of_the_readme_take_the_same_parameters() -> None:

@@ -114,6 +114,17 @@ def test_no_more_images_are_attacked_than_asked_for(
     assert attacked.sum() == count
 
 
+def test_after_a_round_the_votes_are_what_the_model_says_against_the_label(
+    model: ResNet, sample: tuple[np.ndarray, np.ndarray]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    evidence = probe(model, *sample, CONFIG, generator=generator, device=CPU, purified=True)
+    probability = torch.from_numpy(evidence.logits).softmax(1).numpy()
+    contradicted = probability.argmax(1) != sample[1]
+    assert contradicted.any()
+    np.testing.assert_allclose(evidence.votes, contradicted[:, None] * probability, rtol=1e-5)
+
+
 def test_a_probe_leaves_the_model_as_it_was(model: ResNet, sample: tuple[np.ndarray, np.ndarray]) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     probed(model, sample, CONFIG)

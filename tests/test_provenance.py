@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pud.cli import app
 from pud.detection import DetectConfig
 from pud.errors import InputError
 from pud.poisoning import PoisonConfig
@@ -44,7 +46,7 @@ def given(root: Path) -> dict[str, Path]:
 
 def test_the_chain_holds_from_the_infected_model_to_the_last(chain: Path) -> None:
     links = verify(chain / "second", **given(chain))
-    assert len(links) == 8
+    assert len(links) == 10
     assert all(link.holds for link in links), list(map(str, links))
 
 
@@ -60,6 +62,8 @@ def test_what_was_not_given_is_neither_good_nor_bad(chain: Path) -> None:
     [
         ("second/model.safetensors", "model"),
         ("second/clean.npy", "clean.npy"),
+        ("second/teacher.safetensors", "teacher.safetensors"),
+        ("second/state.json", "state.json"),
         ("detection/detection.parquet", "detection"),
         ("infected/model.safetensors", "infected_model"),
         ("first/model.safetensors", "model it began with"),
@@ -78,6 +82,22 @@ def test_a_changed_byte_breaks_its_link_and_no_other(chain: Path, tmp_path: Path
 def test_another_model_s_training_data_break_the_chain(chain: Path, tmp_path: Path, sample_folder: Path) -> None:
     wrong = {link.name for link in verify(chain / "second", dataset=sample_folder) if link.holds is False}
     assert wrong == {"training_images", "training_labels"}
+
+
+@pytest.mark.parametrize("digest", [5, ["a"], {}])
+def test_a_digest_that_is_none_breaks_the_chain(chain: Path, tmp_path: Path, digest: object) -> None:
+    shutil.copytree(chain / "second", tmp_path / "model")
+    card = json.loads((tmp_path / "model/model.json").read_text())
+    card["made_from"]["training_images"] = digest
+    (tmp_path / "model/model.json").write_text(json.dumps(card))
+    wrong = [link for link in verify(tmp_path / "model", dataset=chain / "dataset") if link.holds is False]
+    assert [link.name for link in wrong] == ["training_images"]
+
+
+def test_the_command_fails_if_a_link_does(chain: Path, sample_folder: Path) -> None:
+    for dataset, code in ((chain / "dataset", 0), (sample_folder, 1)):
+        done = CliRunner().invoke(app, ["verify", "--model", str(chain / "second"), "--dataset", str(dataset)])
+        assert done.exit_code == code, done.output
 
 
 def test_a_folder_without_a_card_is_one_sentence(tmp_path: Path) -> None:

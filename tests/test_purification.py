@@ -223,6 +223,12 @@ def test_an_excused_image_is_neither_trained_on_nor_unlearned(train_split: Split
         assert same(*students) is alike
 
 
+@pytest.mark.parametrize("name", ["stamp_rate", "consistency_weight", "unlearn_weight"])
+def test_stamp_teacher_and_unlearning_have_a_part_in_a_round(name: str, train_split: Split) -> None:
+    configs = [dataclasses.replace(CONFIG, **{name: value}) for value in (0.0, 1.0)]
+    assert not same(*(one_round(train_split, 96, 20, config=config).student for config in configs))
+
+
 def test_the_state_before_the_first_round_is_the_infected_model() -> None:
     infected = small_model()
     state = State.initial(infected, 7)

@@ -1,6 +1,7 @@
 """The report: its stages in order, its table for people, its rows for plots."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,15 @@ def test_a_report_survives_the_round_trip_and_leaves_a_row_a_stage(tmp_path: Pat
         rows = list(csv.DictReader(file))
     assert [row["round"] for row in rows] == ["0", "1", "2"]
     assert [float(row["robust_accuracy"]) for row in rows] == [0.31, 0.79, 0.83]
+
+
+@pytest.mark.parametrize("stage", [{}, [], {"clean_accuracy": "high"}])
+def test_a_report_whose_stage_lacks_what_it_should_have_is_refused(stage: object, tmp_path: Path) -> None:
+    save_report(tmp_path, small_report())
+    report = json.loads((tmp_path / "report.json").read_text())
+    (tmp_path / "report.json").write_text(json.dumps({**report, "rounds": [stage]}))
+    with pytest.raises(InputError, match=r"report\.json lacks what a stage has"):
+        load_report(tmp_path)
 
 
 def test_a_folder_without_a_report_is_refused(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -16,6 +18,8 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from servers import TrackingServer
 
@@ -29,7 +33,7 @@ from pud.probing import ProbeConfig
 from pud.purification import PurifyConfig
 from pud.report import load_report
 from pud.robustness import EvaluateConfig
-from pud.steps.artifacts import load_detection, save_detection, timing
+from pud.steps.artifacts import load_detection, load_evidence, save_detection, timing
 from pud.steps.detect import detect_step
 from pud.steps.evaluate import evaluate_step
 from pud.steps.poison import poison_step
@@ -257,7 +261,7 @@ def test_what_would_fill_the_memory_is_refused_by_name(
         step(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"train": "long"}', "[" * 100_000])
+@pytest.mark.parametrize("content", ["{", "[]", '{"train": "long"}', '{"train": 1e999}', "[" * 100_000])
 def test_a_stranger_s_seconds_are_refused_by_name(content: str, tmp_path: Path) -> None:
     (tmp_path / "timing.json").write_text(content)
     with pytest.raises(InputError, match=r"timing\.json"):
@@ -306,6 +310,41 @@ def test_what_is_about_another_data_set_is_refused(chain: Path, sample_folder: P
         evaluated(tmp_path, "infected", "model", "report")
 
 
+def test_a_detection_whose_text_would_fill_the_memory_is_refused_in_little(chain: Path, tmp_path: Path) -> None:
+    """A dictionary holds the text once, however many rows name it."""
+    copied(chain, tmp_path, "detection-1")
+    path = tmp_path / "detection-1/detection.parquet"
+    table = pd.read_parquet(path)
+    table["verdict"] = pd.Categorical(["x" * 1_000_000] * len(table))
+    table.to_parquet(path, index=False)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"verdict in row 0 is x{40}\)") as refused:
+        load_detection(tmp_path / "detection-1")
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("labels", lambda values: values.astype(np.float32)),
+        ("features", lambda values: values[:, 0].copy()),
+        ("logits", lambda values: values[..., None]),
+        ("noise_survival", lambda values: values[:, None]),
+        ("votes", lambda values: values[:, :2].copy()),
+        ("trigger_score", lambda values: np.full_like(values, np.inf)),
+    ],
+)
+def test_evidence_of_another_shape_or_type_is_refused(name: str, change: Any, chain: Path, tmp_path: Path) -> None:
+    copied(chain, tmp_path, "probe")
+    path = tmp_path / "probe/probe.safetensors"
+    arrays = load_arrays(path)
+    save_arrays({**arrays, name: change(arrays[name])}, path)
+    with pytest.raises(InputError, match=r"probe\.safetensors is missing or corrupt"):
+        load_evidence(tmp_path / "probe")
+
+
 def test_the_two_probes_of_a_detection_are_not_swapped_unnoticed(chain: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="after round 1: give the infected model's"):
         detect_step(chain / "probe-1", chain / "probe", DetectConfig(), detection=tmp_path / "detection")
@@ -326,6 +365,7 @@ def test_an_accused_image_is_unlearned_unless_what_it_shows_is_known(
     copied(chain, tmp_path, "model", "dataset", "detection-1")
     table = pd.read_parquet(tmp_path / "detection-1/detection.parquet")
     table["verdict"] = np.where(table.index < 60, "poisoned", "clean")
+    table.loc[60:69, "verdict"] = "unsure"
     table["shown"] = -1
     table.loc[:9, "shown"] = table["given_label"][:10]
     table.loc[10:29, "shown"] = (table["given_label"][10:30] + 1) % 10
@@ -334,10 +374,30 @@ def test_an_accused_image_is_unlearned_unless_what_it_shows_is_known(
     folders = [tmp_path / name for name in ("model", "dataset", "detection-1")]
     facts = purify_step(*folders, config, seed=0, purified=tmp_path / "state-1")
     assert (facts["relabelled_images"], facts["unlearned_images"]) == (relabelled, unlearned)
+    clean = np.load(tmp_path / "state-1/clean.npy")
+    assert not clean[:10].any()
+    assert not clean[30:70].any()
+    assert (clean[10:30] == relabel).all()
+    assert clean[70:].mean() == pytest.approx(PURIFY.keep[0], abs=0.02)
     table["verdict"], table["shown"] = "clean", -1
     table.to_parquet(tmp_path / "detection-1/detection.parquet", index=False)
     facts = purify_step(tmp_path / "state-1", *folders[1:], config, seed=0, purified=tmp_path / "state-2")
     assert (facts["relabelled_images"], facts["unlearned_images"]) == (0, 0)
+    assert not np.load(tmp_path / "state-2/clean.npy")[:60].any()
+
+
+def test_a_relabelled_image_is_trained_under_what_it_shows(chain: Path, tmp_path: Path) -> None:
+    copied(chain, tmp_path, "model", "dataset", "detection-1")
+    table = pd.read_parquet(tmp_path / "detection-1/detection.parquet")
+    weights = []
+    for further in (1, 2):
+        table["verdict"] = np.where(table.index < 60, "poisoned", "clean")
+        table["shown"] = np.where(table.index < 60, (table["given_label"] + further) % 10, -1)
+        table.to_parquet(tmp_path / "detection-1/detection.parquet", index=False)
+        folders = [tmp_path / name for name in ("model", "dataset", "detection-1")]
+        purify_step(*folders, PURIFY, seed=0, purified=tmp_path / f"state-{further}")
+        weights.append((tmp_path / f"state-{further}/model.safetensors").read_bytes())
+    assert weights[0] != weights[1]
 
 
 def test_where_nothing_is_clean_the_model_stays_as_it_is(chain: Path, tmp_path: Path) -> None:

@@ -198,6 +198,25 @@ def test_a_finished_run_is_closed_whichever_stage_mlflow_missed(server: Tracking
     assert {run.info.status for run in client.search_runs([experiment.experiment_id])} == {"FINISHED"}
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", "[{}]", '{"stage": 1}'])
+def test_what_no_run_left_is_refused(content: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "report.json", REPORT)
+    (tmp_path / "untracked.json").write_text(content)
+    with pytest.raises(InputError, match="is not what a run leaves"):
+        sync(tmp_path)
+
+
+def test_a_folder_that_is_not_beside_the_run_is_sent_to_nobody(server: TrackingServer, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private/key").write_text("secret")
+    run = tmp_path / "runs/run"
+    run.mkdir(parents=True)
+    untracked(run, Tracking(server.uri, "stranger", "a", "a"), STAGES[-1:])
+    lost = json.loads((run / "untracked.json").read_text())
+    (run / "untracked.json").write_text(json.dumps([{**lost[0], "model": str(tmp_path / "private")}]))
+    assert sync(run) == ["purified 3 recorded, without its model"]
+
+
 def test_what_mlflow_refuses_is_kept_and_its_reason_said(server: TrackingServer, tmp_path: Path) -> None:
     client = MlflowClient(server.uri)
     client.delete_experiment(client.create_experiment("deleted"))
@@ -239,6 +258,7 @@ def test_a_password_in_the_uri_of_a_server_that_answers_is_in_no_output_and_no_r
 def test_only_the_name_and_password_leave_a_text() -> None:
     text = "at https://a:b@host:1/x@y and sqlite:////tmp/it@home, mail me@host"
     assert without_userinfo(text) == text.replace("a:b@", "")
+    assert without_userinfo("postgresql://mlflow:open/sesame@host/db") == "postgresql://host/db"
 
 
 def test_a_lost_server_is_one_sentence_soon(server: TrackingServer) -> None:

@@ -156,7 +156,7 @@ def _reason(error: BaseException) -> str:
 
 def _secrets(values: Mapping[str, str]) -> list[str]:
     found = [values.get(name, "") for name in SECRET_VARIABLES]
-    return found + [url[1] for value in values.values() if (url := re.match(r"[\w+.-]+://[^/:@]*:([^/]+)@", value))]
+    return found + [url[1] for value in values.values() if (url := re.match(r"[\w+.-]+://[^/:@]*:(\S+)@", value))]
 
 
 def _without_secrets(checks: list[Check], secrets: Iterable[str]) -> list[Check]:

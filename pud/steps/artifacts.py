@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ def timing(folder: Path) -> dict[str, float]:
         return {}
     try:
         content = json.loads(within(path, MAXIMUM_JSON_BYTES).read_text())
+        if not all(map(math.isfinite, content.values())):
+            raise ValueError("not finite")
         return {str(step): float(seconds) for step, seconds in content.items()}
     except InputError:
         raise
@@ -72,6 +75,18 @@ def _check_finite(arrays: dict[str, np.ndarray], whose: str) -> None:
             raise InputError(f"{whose} {name} are not finite for all images: nothing can be said of such a model")
 
 
+ARRAYS = {  # of a probe: kind of number and dimensions
+    "labels": ("i", 1),
+    "logits": ("f", 2),
+    "features": ("f", 2),
+    "noise_survival": ("f", 1),
+    "mix_survival": ("f", 1),
+    "adversarial_labels": ("i", 1),
+    "votes": ("f", 2),
+    "trigger_score": ("f", 1),
+}
+
+
 def load_evidence(folder: Path) -> tuple[Evidence, dict[str, Any]]:
     """Read a probe: the evidence, and how it was gathered.
 
@@ -83,6 +98,11 @@ def load_evidence(folder: Path) -> tuple[Evidence, dict[str, Any]]:
     try:
         arrays = load_file(within(folder / "probe.safetensors", MAXIMUM_BYTES))
         evidence, classes = Evidence(**arrays), arrays["logits"].shape[1]
+        for name, (kind, dimensions) in ARRAYS.items():
+            if arrays[name].dtype.kind != kind or arrays[name].ndim != dimensions or not arrays[name].size:
+                raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
+        if evidence.votes.shape != evidence.logits.shape or np.isinf(evidence.trigger_score).any():
+            raise ValueError("votes or trigger_score cannot be")
         _check_finite(arrays, f"{folder}: its")
         if any(len(values) != len(evidence.labels) for values in arrays.values()):
             raise InputError(f"{folder / 'probe.safetensors'} is not of one number of images: probe again")
@@ -112,7 +132,7 @@ def _check_table(table: pd.DataFrame, classes: int, path: Path, labels: np.ndarr
     }
     for name, rows in wrong.items():
         if rows.any():
-            raise ValueError(f"{name} in row {int(np.argmax(rows))} is {table[name][int(np.argmax(rows))]}")
+            raise ValueError(f"{name} in row {int(np.argmax(rows))} is {str(table[name][int(np.argmax(rows))])[:40]}")
     if labels is not None and not np.array_equal(table["given_label"], labels):
         raise InputError(f"{path} is about other images: give the detection of this data set")
 
@@ -163,7 +183,12 @@ def load_detection(folder: Path, labels: np.ndarray | None = None) -> tuple[Dete
     try:
         if (rows := pq.read_metadata(within(path, MAXIMUM_BYTES)).num_rows) > MAXIMUM_ROWS:
             raise InputError(f"{path} claims {rows:,} rows, more than any data set here has images: do not use it")
-        table = pd.read_parquet(path, columns=list(COLUMNS))
+        schema = pq.read_schema(path)
+        if any(pa.types.is_nested(schema.field(name).type) for name in COLUMNS):
+            raise ValueError("a column holds no plain values")
+        # texts stay in their dictionary: a long one that many rows name would fill the memory
+        plain = pq.read_table(path, columns=list(COLUMNS), read_dictionary=list(COLUMNS))
+        table = plain.to_pandas(ignore_metadata=True)
         _check_table(table, len(content["separation"]), path, labels)
         detection = Detection(
             suspicion=table["suspicion"].to_numpy(),

@@ -13,7 +13,7 @@ from pud.errors import InputError
 from pud.files import read_array, sha256, write_json
 from pud.models import ResNet
 from pud.progress import say
-from pud.provenance import MASKS, made_from
+from pud.provenance import STATE, made_from
 from pud.purification import PurifyConfig, State, least_suspicious, of_round, purify
 from pud.steps.artifacts import STATE_FORMAT, load_detection, rounds_done, timed_folder
 from pud.steps.probe import matching
@@ -90,7 +90,7 @@ def purify_step(
             state.rounds_done += 1
         training = {**dataclasses.asdict(config), "seed": seed, "rounds_done": state.rounds_done}
         save_state(folder, state)
-        digests = made_from(model, dataset, detection) | {file: sha256(folder / file) for file in MASKS}
+        digests = made_from(model, dataset, detection) | {file: sha256(folder / file) for file in STATE}
         save_model(folder, state.student, dataclasses.replace(card, training=training, made_from=digests))
     return {
         "clean_images": int((state.clean & ~relabelled).sum()),
