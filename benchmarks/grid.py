@@ -3,8 +3,9 @@
 python -m benchmarks.grid [--minutes N] [--only PATTERN]
 
 What is measured goes to ``results/CELL.json`` at once and is not measured again until the defence changes (``DEFENCE``
-in benchmarks/plan.py): the grid can be stopped anywhere and goes on from what is committed. Models and data lie in
-``runs/bench`` and are made again where they are missing.
+in benchmarks/plan.py) or the infected model is another: the grid can be stopped anywhere and goes on from what is
+committed. Models and data lie in ``runs/bench`` and are made again where they are missing, the infected model perhaps
+otherwise on another machine: a cell's entries are of one.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from benchmarks.plan import (
     innocent,
     other_rates,
 )
-from benchmarks.results import FILTER, WORKED
+from benchmarks.results import BOUNDS, FILTER, WORKED
 from benchmarks.rivals import RIVALS, Given
 from pud.attacks import find_attack
 from pud.checkpoints import load_model, save_model
@@ -68,6 +69,7 @@ DEFAULT = "robust"
 ABLATED = [("badnets", ONE), ("blend", ONE)]
 COST = "cost"
 CLEAN_SHARE = 0.05  # of the training size, what rivals ask for
+BESIDE_AUTOATTACK = {"white_box_accuracy", "pgd_accuracy"}  # on the same images
 PGD_IMAGES, AUTOATTACK_IMAGES, DRIFT_IMAGES = 1_000, 256, 500
 CEILING = dataclasses.replace(
     PRESETS["robust"],
@@ -85,11 +87,11 @@ def grid() -> Iterator[tuple[Cell, str]]:
     cells = [at_rate(*attack, 0, 0) for attack in ATTACKS]
     yield cells[0], "ceiling"
     for cell in [*cells[:3], innocent(0), *cells[3:]]:
-        for entry in ("infected", "robust"):
+        for entry in ("infected", DEFAULT):
             yield cell, entry
         if not cell.rate:
             yield cell, "erase"
-    for entry in ("floor", "ceiling"):
+    for entry in BOUNDS:
         for cell in [*cells, innocent(0)]:
             yield cell, entry
     for attack in AUTOATTACKED:
@@ -113,10 +115,10 @@ def grid() -> Iterator[tuple[Cell, str]]:
         yield cell, FILTER
     for seed in SEEDS[1:]:
         for cell in [*(at_rate(*attack, 0, seed) for attack in ATTACKS), innocent(seed)]:
-            for entry in ("infected", "robust", "floor", "ceiling"):
+            for entry in ("infected", DEFAULT, *BOUNDS):
                 yield cell, entry
     for cell in other_rates():
-        for entry in ("infected", "robust", "floor", "ceiling"):
+        for entry in ("infected", DEFAULT, *BOUNDS):
             yield cell, entry
     for cell in cells[1:]:
         for entry in ("paper", "aft"):
@@ -445,7 +447,7 @@ def record(cell: Cell, entry: str) -> None:
     The file is read after measuring: another process may have written to it meanwhile.
     """
     attacked = entry.removeprefix("autoattack ")
-    if attacked != entry and not is_done(attacked, cell.load(RESULTS)):
+    if attacked != entry and not is_done(cell, attacked, cell.load(RESULTS)):
         record(cell, attacked)
     value = measure(cell, entry) | {"commit": git_commit(Path.cwd()), "infected_model": _digest(cell)}
     if is_of_the_defence(entry):
@@ -454,7 +456,7 @@ def record(cell: Cell, entry: str) -> None:
     if entry.startswith("detector "):
         content["detectors"][entry.removeprefix("detector ")] = value
     elif attacked != entry:
-        content["entries"][attacked]["robust_accuracy"].append(value)
+        content["entries"][attacked]["robust_accuracy"][1:] = [value]  # after that of PGD
     elif entry == COST:
         content[COST] = value
     else:
@@ -473,17 +475,24 @@ def is_of_the_defence(entry: str) -> bool:
     return entry in PRESETS or entry in ABLATIONS or entry in (UNPURIFIED, COST)
 
 
-def is_done(entry: str, content: dict[str, Any]) -> bool:
-    """Tell whether a cell's content holds an entry, of the present defence."""
-    if entry.startswith("detector "):
-        return entry.removeprefix("detector ") in content["detectors"]
-    if entry.startswith("autoattack "):
-        attacked = content["entries"].get(entry.removeprefix("autoattack "), {"robust_accuracy": []})
-        return len(attacked["robust_accuracy"]) > 1
-    if entry == COST:
-        return COST in content and content[COST]["defence"] == DEFENCE
-    known = content["entries"].get(entry)
-    return known is not None and known.get("defence", DEFENCE) == DEFENCE
+def found(entry: str, content: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what a cell's content holds of an entry."""
+    kind, _, name = entry.partition(" ")
+    if kind == "detector":
+        return content["detectors"].get(name)
+    if kind == "autoattack":
+        records = content["entries"].get(name, {"robust_accuracy": []})["robust_accuracy"]
+        return next((one for one in records if one.keys() >= BESIDE_AUTOATTACK), None)
+    return content.get(COST) if entry == COST else content["entries"].get(entry)
+
+
+def is_done(cell: Cell, entry: str, content: dict[str, Any]) -> bool:
+    """Tell whether a cell's content holds an entry, of the present defence and of the infected model of the others."""
+    known = found(entry, content)
+    if known is None or known.get("defence", DEFENCE) != DEFENCE:
+        return False
+    model = _digest(cell) or content["entries"].get(DEFAULT, {}).get("infected_model")
+    return entry.removeprefix("autoattack ") in BOUNDS or known.get("infected_model") in (None, model)
 
 
 def is_needless(cell: Cell, entry: str, content: dict[str, Any]) -> bool:
@@ -504,7 +513,7 @@ def main() -> None:
     wanted = [(c, e) for c, e in dict.fromkeys(grid()) if fnmatch.fnmatch(f"{c.name}/{e}", options.only)]
     for number, (cell, entry) in enumerate(wanted, 1):
         content = cell.load(RESULTS)
-        if is_done(entry, content) or is_needless(cell, entry, content):
+        if is_done(cell, entry, content) or is_needless(cell, entry, content):
             continue
         if time.monotonic() - started > 60 * options.minutes:
             say(f"bench: time is up before {cell.name}, {entry}: run it again to go on")

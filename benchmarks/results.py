@@ -39,9 +39,11 @@ QUALITY, FOUND, DRIFT = (
 )
 NAMING = ["targets not named", "classes wrongly named"]
 SURE = ["covers accused", "calibration error", "confidence"]
-SAME = "PGD-20 on the same images"
+SAME, WHITE_BOX = "PGD-20 on the same images", "its attacks by gradients alone"
+BESIDE = {"pgd_accuracy": SAME, "white_box_accuracy": WHITE_BOX}
+MODEL = "infected model"
 DELTAS = [f"Δ {key}" for key in QUALITY]
-NUMBERS = [*QUALITY, SAME, *FOUND, *SURE, *DRIFT, *DELTAS, "RA - ACC", *NAMING]
+NUMBERS = [*QUALITY, SAME, WHITE_BOX, *FOUND, *SURE, *DRIFT, *DELTAS, "RA - ACC", *NAMING]
 NUMBERS += ["robust", "defence", "seconds", "purify seconds", "defence of purify seconds"]
 PLAIN = {
     "seconds": 0,
@@ -138,7 +140,7 @@ def flat(entry: dict[str, Any]) -> dict[str, float]:
         name = "AutoAttack" if record["attack"] == "AutoAttack" else f"{record['attack']}-{record['steps']}"
         if math.isclose(record["epsilon"], EPSILON, abs_tol=1e-4):
             row |= {name: record["value"], f"n {name}": record["n"]}
-            row |= {SAME: record["pgd_accuracy"]} if "pgd_accuracy" in record else {}
+            row |= {column: record[key] for key, column in BESIDE.items() if key in record}
     row |= {f"after {amount}": value for amount, value in (entry.get("relearning") or {}).items()}
     row["defence"] = entry.get("defence")
     row |= {f"check: {name.replace('_', ' ')}": held for name, held in (entry.get("masking_checks") or {}).items()}
@@ -173,15 +175,15 @@ class Grid:
         self.cells = pd.DataFrame([self._identity(cell) for cell in cells], columns=columns)
         rows = [{"cell": number, **row} for number, cell in enumerate(cells) for row in self._rows(cell)]
         rows.sort(key=lambda row: (order(row["method"]), row["round"]))
-        texts = ["cell", "what", "method", "kind", "round"]
+        texts = ["cell", "what", "method", "kind", "round", MODEL]
         extra = sorted({key for row in rows for key in row} - {*texts, *NUMBERS})
         frame = pd.DataFrame(rows, columns=[*texts, *NUMBERS, *extra]).astype(dict.fromkeys([*NUMBERS, *extra], float))
         self.rows = frame.join(self.cells[["attack", "mapping", "state", "data", "top"]], on="cell")
         self.rows["RA - ACC"] = self.rows["RA"] - self.rows["ACC"]
-        same = self.rows["defence"].isna() | (
-            self.rows["defence"] == self.rows["cell"].map(self.value("defence", DEFAULT))
-        )
-        comparable = same & (self.rows["method"] != DEFAULT)
+        comparable = self.rows["method"] != DEFAULT
+        for key in ("defence", MODEL):
+            own, ours = self.rows[key], self.rows["cell"].map(self.value(key, DEFAULT))
+            comparable &= own.isna() | ours.isna() | (own == ours)
         for key in QUALITY:
             ours = self.rows["cell"].map(self.value(key, DEFAULT))
             self.rows[f"Δ {key}"] = (self.rows[key] - ours).where(comparable)
@@ -201,6 +203,7 @@ class Grid:
         found, cost = dict(cell.get("detectors") or {}), cell.get("cost") or {}
         for name, entry in (cell.get("entries") or {}).items():
             row = {"method": name, "kind": kind_of(name)}
+            row[MODEL] = None if name in BOUNDS else (entry or {}).get("infected_model")
             if entry:
                 spent = {"purify seconds": cost.get(name), "defence of purify seconds": cost.get("defence")}
                 yield {**row, "what": "entry", "round": 0, **flat(entry), **spent}
@@ -222,6 +225,12 @@ class Grid:
         """Return a column of the entry of this name for every cell, NaN where it is not there."""
         rows = self.rows[(self.rows["what"] == "entry") & (self.rows["method"] == name)]
         return rows.set_index("cell")[key].reindex(self.cells.index)
+
+    def difference(self, key: str, name: str, minus: str) -> pd.Series:
+        """Return a column of one entry minus that of another, NaN where they are not of one infected model."""
+        one, other = self.value(MODEL, name), self.value(MODEL, minus)
+        unlike = one.notna() & other.notna() & (one != other)
+        return (self.value(key, name) - self.value(key, minus)).mask(unlike)
 
     def is_present(self, key: str, name: str) -> pd.Series:
         """Tell for every cell whether a column of the entry of this name is there and not of an older defence."""
@@ -293,7 +302,7 @@ def asked(grid: Grid) -> str:
         unit = "" if key in PLAIN else " points" if minus or key == "RA - ACC" else " %"
         scale, digits = (1, 4 if key == "AUROC" else 0) if key in PLAIN else (100, 2)
         limit = bound if bound is not None else (grid.value("ASR", "floor").fillna(0) + 0.01).clip(lower=0.02)
-        values = grid.value(key, name) - (grid.value(key, minus) if minus else 0)
+        values = grid.difference(key, name, minus) if minus else grid.value(key, name)
         values = values.where(state != WAITING)[sets[data]]
         words = f"{judged} {sign} " + (f"{scale * bound:g}{unit}" if bound is not None else "max(2 %, floor + 1 point)")
         line = [f"{key}, {name}" + (f" minus {minus}" if minus else ""), data, words]
@@ -328,7 +337,8 @@ def models(grid: Grid, cells: pd.DataFrame, keys: list[str], *, pooled: bool) ->
         held = group.drop(lost.index) if pooled else group
         quality = ["<br>".join(spread(grid.value(key, name)[held.index]) for name in names) for key in QUALITY]
         found = pd.DataFrame({key: grid.value(key, DEFAULT)[held.index] for key in [*FOUND, *NAMING]})
-        seeds = ", ".join([str(len(held)), *(f"{n} {state}" for state, n in lost.value_counts(sort=False).items())])
+        rest = group["seed"].groupby(lost, sort=False).agg(", ".join)
+        seeds = "; ".join([", ".join(held["seed"]) or MISSING, *(f"{state}: {those}" for state, those in rest.items())])
         start = [*map(str, values), *([seeds] if pooled else [])]
         lines.append([*start, "<br>".join(names), *quality, *(spread(found[key]) for key in FOUND), naming(found)])
     return table([*keys, *(["seeds"] if pooled else []), "model", *QUALITY, *FOUND, "named"], lines)
@@ -366,10 +376,7 @@ def mixed(cells: list[dict[str, Any]]) -> str:
 def by_seed(grid: Grid) -> str:
     """Return a row for each seed: what was asked of the default preset, over its poisoned cells."""
     cells = grid.cells[(grid.cells["state"] == POISONED) & (grid.cells["attack"] != BEYOND)]
-    columns = {
-        f"{key} - ceiling": (grid.value(key, DEFAULT) - grid.value(key, "ceiling")).rename(key)
-        for key in ("ACC", "PGD-20")
-    }
+    columns = {f"{key} - ceiling": grid.difference(key, DEFAULT, "ceiling").rename(key) for key in ("ACC", "PGD-20")}
     columns |= {key: grid.value(key, DEFAULT) for key in ("ASR", "RA - ACC", "TPR", "FPR")}
     present = grid.is_present("ACC", DEFAULT)
     lines = [
@@ -479,7 +486,10 @@ def page(grid: Grid, folder: Path) -> str:
         f"{len(cells)} cells, each an infected model: {states}." if len(cells) else "No results yet: there is no cell.",
         WORDS,
         f"Attack failed: {failed}." if failed else "",
-        f"Entries of more than one training of the infected model: {grid.mixed}." if grid.mixed else "",
+        f"Entries of more than one training of the infected model, which are not compared with each other until "
+        f"`make bench` has measured all on one: {grid.mixed}."
+        if grid.mixed
+        else "",
         "## Asked for and measured",
         "Over all rates and seeds; of two entries, over the cells that hold both. Where the floor is not measured yet, "
         "the bound of ASR is 2 %. Worst: the furthest beyond its own bound. The defence has changed since some of this "
@@ -500,7 +510,7 @@ def page(grid: Grid, folder: Path) -> str:
         models(grid, cells[~top], [*LEAD, "seed", "state"], pooled=False),
         "## Presets",
         f"Means over all poisoned cells, here and below; Δ: method minus {DEFAULT}, points, on cells with both of "
-        "the same defence.",
+        "the same defence and the same infected model.",
         compared("reference", "preset"),
         picture(draw_accuracies, both, folder / "accuracies.svg", "Robust against clean accuracy (number of cells)."),
         "## Ablations",
@@ -509,8 +519,8 @@ def page(grid: Grid, folder: Path) -> str:
         "scratch on what detection on the infected model leaves.",
         compared("ablation", "paper", "aft"),
         "## Rivals",
-        f"Each repairs the infected models that {DEFAULT} purifies (but for those trained again, named above), with "
-        f"1,000 clean images of which {DEFAULT} gets none. Every learning rate is reported; none is picked.",
+        f"Each repairs the infected models that {DEFAULT} purifies, with 1,000 clean images of which {DEFAULT} gets "
+        "none. Every learning rate is reported; none is picked.",
         compared("rival"),
         "## Detectors",
         "pud: after the last round. Rivals: at their libraries' or papers' own thresholds, with 1,000 clean images. "
@@ -521,8 +531,9 @@ def page(grid: Grid, folder: Path) -> str:
         "What must hold before robust accuracy is believed (arXiv 2010.09670, section 3; 1802.00420, section 3.1).",
         checks(grid.select("entry", POISONED, INNOCENT)),
         "## AutoAttack",
-        "Standard, on the first images of the test set, and PGD-20 on the same ones (elsewhere it is on 1,000).",
-        means(entries.dropna(subset="AutoAttack"), ["attack", "mapping", "method"], [SAME, "AutoAttack"]),
+        "Standard, on the first images of the test set, and PGD-20 on the same ones (elsewhere it is on 1,000). Its "
+        "last attack, Square, sees no gradient: where it lowers what the others leave, gradients are masked.",
+        means(entries.dropna(subset="AutoAttack"), ["attack", "mapping", "method"], [SAME, WHITE_BOX, "AutoAttack"]),
         "## Relearning",
         "ASR before and after 5 epochs of fine-tuning (learning rate 0.01) on 1,000 clean and so many poisoned images.",
         means(taught, ["method"], ["ASR", *amounts]),

@@ -49,8 +49,9 @@ class DetectConfig:
     suspicion must have. doubt_limit: of the log odds against the given label. doubt_weights: of the intruder odds
     beside a trigger score that was learned from them, each a hypothesis. confidence_in_filled: at least, that a filled
     class is a target; confidence_in_none: at most, that there is none, from the infected model alone and after a round,
-    for of 46 poisoned data sets five and none were missed (an even prior). images_per_dimension: anchors for each
-    dimension of their covariance: one estimated from too few makes every other image look far.
+    for of 46 poisoned data sets, whose misses had been mended, five and none were missed (an even prior): no figure for
+    attacks of a new kind. images_per_dimension: anchors for each dimension of their covariance: one estimated from too
+    few makes every other image look far.
     """
 
     alpha: float = 4.0

@@ -15,6 +15,12 @@ from pud.purification import PRESETS
 CELL = Cell("wanet", "all-to-one", 0.1, 0)
 
 
+def measured(cell: Cell, entry: str) -> dict[str, Any]:
+    """What an entry would give, at no cost."""
+    beside = dict.fromkeys(grid.BESIDE_AUTOATTACK, 0.8) if entry.startswith("autoattack ") else {}
+    return {"robust_accuracy": [{}], "detection": {}, **beside}
+
+
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A grid of one cell whose measures cost nothing; the list says what was asked for."""
@@ -24,7 +30,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(f"{cell.name}/{entry}")
         if len(done) == 3:
             raise KeyboardInterrupt
-        return {"detection": {}, "robust_accuracy": [{}], "seconds": 1.0}
+        return measured(cell, entry)
 
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
     monkeypatch.setattr(grid, "measure", measure)
@@ -56,11 +62,11 @@ def test_detectors_autoattack_and_cost_have_places_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
-    monkeypatch.setattr(grid, "measure", lambda cell, entry: {"robust_accuracy": [{}], "detection": {}})
+    monkeypatch.setattr(grid, "measure", measured)
     for entry in ("robust", "detector strip", "autoattack robust", grid.COST):
-        assert not is_done(entry, CELL.load(tmp_path))
+        assert not is_done(CELL, entry, CELL.load(tmp_path))
         grid.record(CELL, entry)
-        assert is_done(entry, CELL.load(tmp_path))
+        assert is_done(CELL, entry, CELL.load(tmp_path))
     content = CELL.load(tmp_path)
     assert set(content["detectors"]) == {"strip"}
     assert set(content["entries"]) == {"robust"}
@@ -69,12 +75,32 @@ def test_detectors_autoattack_and_cost_have_places_of_their_own(
 
 def test_what_is_of_an_older_defence_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
-    monkeypatch.setattr(grid, "measure", lambda cell, entry: {"robust_accuracy": [{}], "detection": {}})
+    monkeypatch.setattr(grid, "measure", measured)
     entries = ("infected", "robust", "without unlearning", grid.FILTER, grid.COST, "detector strip")
     for entry in entries:
         grid.record(CELL, entry)
     monkeypatch.setattr(grid, "DEFENCE", grid.DEFENCE + 1)
-    assert {entry for entry in entries if not is_done(entry, CELL.load(tmp_path))} == set(entries[1:3]) | {grid.COST}
+    assert {entry for entry in entries if not is_done(CELL, entry, CELL.load(tmp_path))} == set(entries[1:3]) | {
+        grid.COST
+    }
+
+
+def test_a_cell_s_entries_are_of_one_infected_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "RESULTS", tmp_path)
+    monkeypatch.setattr(grid, "measure", measured)
+    own, bounds = ["infected", "robust", grid.FILTER, "detector strip", "autoattack robust"], ["ceiling"]
+    bounds += [f"autoattack {bound}" for bound in bounds]
+    entries = own + bounds
+    monkeypatch.setattr(grid, "_digest", lambda cell: "the first")
+    for entry in entries:
+        grid.record(CELL, entry)
+    monkeypatch.setattr(grid, "_digest", lambda cell: None)  # a fresh checkout
+    assert all(is_done(CELL, entry, CELL.load(tmp_path)) for entry in entries)
+    monkeypatch.setattr(grid, "_digest", lambda cell: "trained again, elsewhere")
+    assert [entry for entry in entries if not is_done(CELL, entry, CELL.load(tmp_path))] == own
+    grid.record(CELL, "robust")
+    monkeypatch.setattr(grid, "_digest", lambda cell: None)
+    assert not is_done(CELL, grid.FILTER, CELL.load(tmp_path))  # of another model than robust
 
 
 def test_two_processes_may_measure_entries_of_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

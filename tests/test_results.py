@@ -148,7 +148,7 @@ def test_means_and_standard_deviations_are_those_worked_out_by_hand(tmp_path: Pa
     values = [0.86, 0.88, 0.93]  # mean 0.89; squared deviations 9, 1, 16 points: 26 / 2 = 13, root 3.61
     page = written(tmp_path, *(cell(seed, entries={"robust": entry(v, 0.01, v, 0.7)}) for seed, v in enumerate(values)))
     assert rows(page, "Presets", "robust")[0][1:3] == ["3", "89.00 ± 3.61"]
-    (row,) = rows(page, "Attacks at the highest rate", "badnets", "all-to-one", "20,000", "0.1", "3")
+    (row,) = rows(page, "Attacks at the highest rate", "badnets", "all-to-one", "20,000", "0.1", "0, 1, 2")
     assert row[6].split("<br>") == ["90.00 ± 0.00", "90.00 ± 0.00", "88.50 ± 0.00", "89.00 ± 3.61"]
 
 
@@ -189,7 +189,7 @@ def test_a_failed_attack_stays_out_of_the_means_and_is_named(tmp_path: Path) -> 
     assert "1 poisoned, 0 innocent, 1 attack failed" in page
     assert "Attack failed: badnets, all-to-one, 0.1 of 20,000, seed 1 (79.0 %)." in page
     (row,) = rows(page, "Attacks at the highest rate", "badnets")
-    assert row[4] == "1, 1 attack failed"
+    assert row[4] == "0; attack failed: 1"
     assert row[6].split("<br>")[3] == "88.00"
     assert rows(page, "Presets", "robust")[0][1:3] == ["1", "88.00"]
     assert rows(page, "Detectors", "labels changed", "SPECTRE")[0][2] == "1"
@@ -369,7 +369,7 @@ def test_entries_that_are_only_begun_do_not_crash(tmp_path: Path) -> None:
 
 def test_a_cell_without_its_infected_model_is_not_judged(tmp_path: Path) -> None:
     page = written(tmp_path, cell(0), cell(1, entries={"infected": DELETED, "robust": entry(0.1, 0.9, 0.1, 0.1)}))
-    assert rows(page, "Attacks at the highest rate")[0][4] == "1, 1 not measured"
+    assert rows(page, "Attacks at the highest rate")[0][4] == "0; not measured: 1"
     assert verdict(page, "ASR, robust", "other attacks") == "pass on 1 of 2"
 
 
@@ -386,7 +386,17 @@ def test_entries_of_two_trainings_of_the_infected_model_are_named(tmp_path: Path
     one, other = ({**entry(0.88, 0.01, 0.87, 0.79), "infected_model": digest} for digest in ("a", "b"))
     assert "more than one training" not in written(tmp_path / "same", cell(entries={"robust": one, "floor": other}))
     page = written(tmp_path / "two", cell(entries={"robust": one, "erase": other}))
-    assert "more than one training of the infected model: badnets, all-to-one, 0.1, seed 0." in page
+    assert "measured all on one: badnets, all-to-one, 0.1, seed 0." in page
+
+
+def test_entries_of_two_trainings_of_the_infected_model_are_not_compared(tmp_path: Path) -> None:
+    rival = "fine-tuning lr=0.01"
+    for digest, expected in (("a", ["pass", "39.00"]), ("b", ["not measured", "–"])):
+        one, other = {"infected_model": "a"}, {"infected_model": digest}
+        entries = {"robust": entry(0.88, 0.01, 0.87, 0.79, **one), rival: entry(0.88, 0.4, 0.5, 0.0, **other)}
+        page = written(tmp_path / digest, cell(entries=entries))
+        figure = verdict(page, f"ASR, robust minus {rival}", "poisoned")
+        assert [figure, rows(page, "Rivals", rival)[0][8]] == expected
 
 
 def test_the_bound_of_the_worst_cell_is_said() -> None:
@@ -442,10 +452,10 @@ def test_an_attack_beyond_what_was_asked_for_has_no_part_in_the_figures_that_wer
 
 def test_autoattack_is_shown_beside_pgd_on_the_same_images(tmp_path: Path) -> None:
     robust = entry(0.88, 0.01, 0.87, 0.79)
-    attacked = {"attack": "AutoAttack", "epsilon": 8 / 255, "steps": 100, "n": 256, "value": 0.80, "pgd_accuracy": 0.81}
-    robust["robust_accuracy"].append(attacked)
+    attacked = {"attack": "AutoAttack", "epsilon": 8 / 255, "steps": 100, "n": 256, "value": 0.80}
+    robust["robust_accuracy"].append({**attacked, "pgd_accuracy": 0.82, "white_box_accuracy": 0.81})
     page = written(tmp_path, cell(entries={"robust": robust}))
-    assert rows(page, "AutoAttack") == [["badnets", "all-to-one", "robust", "1", "81.00", "80.00"]]
+    assert rows(page, "AutoAttack") == [["badnets", "all-to-one", "robust", "1", "82.00", "81.00", "80.00"]]
 
 
 def test_the_cost_compares_seconds_of_one_run_only() -> None:

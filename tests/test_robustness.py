@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pyautoattack import AutoAttack
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -101,7 +102,35 @@ def test_autoattack_is_at_least_as_strong(linear: nn.Module, held_out: tuple[Ten
     config = EvaluateConfig(epsilon=16 / 255, pgd_steps=20)
     record = autoattack_accuracy(linear, images, labels, config, seed=0)
     assert (record["attack"], record["n"], record["epsilon"]) == ("AutoAttack", 8, 16 / 255)
-    assert record["value"] <= robust_accuracy(linear, images, labels, config, seed=0)["value"]  # type: ignore[operator]
+    weaker = robust_accuracy(linear, images, labels, config, seed=0)["value"]
+    assert record["value"] <= record["white_box_accuracy"] <= weaker  # type: ignore[operator]
+
+
+def test_autoattack_in_two_parts_is_the_library_s_own(linear: nn.Module, held_out: tuple[Tensor, Tensor]) -> None:
+    images, labels = held_out[0][:8].contiguous(), held_out[1][:8]
+    whole = AutoAttack(linear, norm="Linf", eps=4 / 255, version="standard", seed=0)
+    x_adv, _ = whole.run_standard_evaluation(images, labels)
+    expected = (linear(x_adv).argmax(1) == labels).float().mean()
+    assert autoattack_accuracy(linear, images, labels, EvaluateConfig(epsilon=4 / 255), seed=0)["value"] == expected
+
+
+class Quantised(nn.Module):
+    """A model whose gradient says nothing about what it answers."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        answer: Tensor = self.model(images)
+        steps = answer.mul(4).round().div(4)
+        return steps.detach() + 1e-3 * (images - images.detach()).flatten(1).sum(1, keepdim=True)
+
+
+def test_square_shows_what_masked_gradients_hide(linear: nn.Module, held_out: tuple[Tensor, Tensor]) -> None:
+    images, labels = held_out[0][:16].contiguous(), held_out[1][:16]
+    record = autoattack_accuracy(Quantised(linear), images, labels, EvaluateConfig(epsilon=16 / 255), seed=0)
+    assert record["value"] < record["white_box_accuracy"]  # type: ignore[operator]
 
 
 def test_an_ordinary_model_passes_the_checks_for_gradient_masking(

@@ -3,6 +3,8 @@
 PostgreSQL takes part where it is installed; elsewhere SQLite stands in for it.
 """
 
+import datetime
+import io
 import os
 import runpy
 import shutil
@@ -12,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,26 +23,29 @@ import pytest
 import urllib3
 import yaml
 from minio.error import S3Error
-from servers import ObjectStore, free_port
+from minio.lifecycleconfig import Expiration, LifecycleConfig
+from servers import DAY, ObjectStore, free_port
 
 from pud.cluster.bootstrap import EXPERIMENT, make_account
 from pud.cluster.doctor import Check, mlflow, mlflow_artifacts
 from pud.errors import InputError
-from pud.storage import S3, bootstrap, bucket_names
+from pud.storage import S3, bootstrap, bucket_names, lifecycle
 
 pytestmark = pytest.mark.cluster
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
 KEY, SECRET = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 START_SECONDS = 120
+LIFECYCLE_SECONDS = 900  # the admin looks for work every few minutes
 Secrets = dict[str, dict[str, str]]
 
 
-def container(workload: str) -> dict[str, Any]:
-    """The container of a workload in manifests/base."""
+def container(workload: str, name: str = "") -> dict[str, Any]:
+    """The container of a workload in manifests/base that has this name, else the workload's own."""
     documents = yaml.safe_load_all((MANIFESTS / "base" / f"{workload}.yaml").read_text())
     [found] = [one for one in documents if one["kind"] in ("Deployment", "StatefulSet")]
-    return found["spec"]["template"]["spec"]["containers"][0]  # type: ignore[no-any-return]
+    [wanted] = [one for one in found["spec"]["template"]["spec"]["containers"] if one["name"] == (name or workload)]
+    return wanted  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,39 @@ def test_an_identity_has_its_right_to_its_bucket_and_none_to_the_others(
         for allowed, attempt in attempts.values():
             with nullcontext() if allowed else pytest.raises(S3Error, match="AccessDenied"):
                 attempt()
+
+
+def test_the_object_store_acts_on_the_rules_of_its_buckets(store: ObjectStore, tmp_path: Path) -> None:
+    client = store.as_admin().client()
+    yesterday = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0) - DAY
+    past = Expiration(date=yesterday)  # in place of days, which a test cannot wait for
+    rules = {rule.rule_id: rule for rule in lifecycle("pud-pipelines").rules}
+    rules["runs"] = replace(rules["runs"], expiration=past)
+    client.set_bucket_lifecycle("pud-pipelines", LifecycleConfig(list(rules.values())))
+    for name in ("runs/old", "kept"):
+        client.put_object("pud-pipelines", name, io.BytesIO(b"content"), 7)
+    port, master = free_port(), store.ports["master.port"]
+    moved = {"/data": str(tmp_path), "/tmp": str(tmp_path), ":9333": f":{master}", ":23646": f":{port}"}
+    started = []
+    try:
+        for name, more in (("admin", [f"-port={port}"]), ("lifecycle", [])):
+            arguments = list(container("object-store", name)["args"])
+            for here, there in moved.items():
+                arguments = [one.replace(here, there) for one in arguments]
+            with (tmp_path / name).open("wb") as log:
+                command = [Path(sys.executable).with_name("weed"), *arguments, *more]
+                started.append(subprocess.Popen(command, stdout=log, stderr=log))
+        deadline = time.monotonic() + LIFECYCLE_SECONDS
+        while len(left := {one.object_name for one in client.list_objects("pud-pipelines", recursive=True)}) > 1:
+            assert time.monotonic() < deadline, "".join(
+                (tmp_path / name).read_text() for name in ("admin", "lifecycle")
+            )
+            time.sleep(5)
+        assert left == {"kept"}
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 class Postgres:

@@ -7,7 +7,7 @@ from torch.nn import functional
 from pud.attacks.contract import Attack, Victim
 
 CONTROL_POINTS = 4  # k of the paper
-STRENGTH = 0.5  # s of the paper, in pixels
+STRENGTH = 0.5  # s of the paper: twice the mean displacement in pixels, for an image is 2 wide to the sampling grid
 NOISE_COVERS = 2.0  # the paper's noise mode: two images with a random warp for each poisoned one
 
 
