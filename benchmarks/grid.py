@@ -410,7 +410,7 @@ ABLATIONS: dict[str, PurifyConfig] = {
         epsilon=(9 / 255,),
     ),
     "without cross-examination": PRESETS[DEFAULT],
-    "PBE": dataclasses.replace(PRESETS["paper"], consistency_weight=0.0, unlearn_weight=0.0),
+    "PBE": dataclasses.replace(PRESETS["paper"], consistency_weight=0.0, unlearn_weight=0.0, reference_weight=0.0),
 }
 
 

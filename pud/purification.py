@@ -33,7 +33,8 @@ class PurifyConfig:
     carries the estimated trigger under its right label; stamp_strength: from once to so many times as strongly as
     estimated, for an attacker may stamp more strongly than the training images show (as adaptive blend does).
     unlearn_fraction, unlearn_weight: accused images added to a batch, as its share, and the weight of their loss.
-    consistency_weight, ema_decay: of the mean teacher.
+    consistency_weight, ema_decay: of the mean teacher. reference_weight: of the L1 distance of the weights to those at
+    the round's start.
     """
 
     keep: tuple[Part, ...] = (0.2, 0.95)
@@ -54,6 +55,7 @@ class PurifyConfig:
     unlearn_weight: float = 0.3
     consistency_weight: float = 0.05
     ema_decay: Share = 0.99
+    reference_weight: float = 0.0
 
 
 DEFAULT_PRESET = "robust"
@@ -82,6 +84,7 @@ PRESETS: dict[str, PurifyConfig] = {
         relabel=False,
         stamp_rate=0.0,
         unlearn_weight=0.003,
+        reference_weight=1e-4,
     ),
     # model repair: adversarial fine-tuning on a clean data set, once
     "aft": PurifyConfig(
@@ -205,7 +208,8 @@ def purify(
     teach their trigger too, nor unlearned, which would teach that a triggered image is not what it is.
 
     Every step makes PGD examples of a part of a clean batch, of which a share carries the estimated trigger, and trains
-    the student on (image, right label), on agreeing with its teacher, and on forgetting accused images' labels.
+    the student on (image, right label), on agreeing with its teacher, on forgetting accused images' labels, and on
+    staying near what it was.
     """
     student, teacher = state.student, state.teacher
     done = state.rounds_done
@@ -230,6 +234,7 @@ def purify(
     attacked_steps = len(order) * min(1.0, of_round(config.adversarial_epochs, done) / epochs)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 1.4 * (1 - step / len(order))))
     attacked_model, elder = frozen(student), frozen(teacher)
+    reference = [parameter.detach().clone() for parameter in student.parameters()]
     for step, index in enumerate(track(order, "purify")):
         chosen = clean[index.numpy()]
         x, target = pixels(images[chosen]).to(device), given[chosen].to(device)
@@ -243,7 +248,6 @@ def purify(
             drawn = torch.randint(len(rejected), (int(config.unlearn_fraction * len(x)),), generator=generator)
             extra = rejected[drawn.numpy()]
         attacked = int(of_round(config.adversarial_fraction, done) * len(x)) if step < attacked_steps else 0
-        refreeze(elder, teacher)
         if attacked:
             refreeze(attacked_model, student)
             with autocast(device):
@@ -254,12 +258,17 @@ def purify(
             output = student(torch.cat([x, pixels(images[extra]).to(device)]) if len(extra) else x)
         output = output.float()
         right, wrong = output[: len(x)], output[len(x) :]
-        with torch.no_grad(), autocast(device):
-            agreed = elder(x).float().softmax(1)
         loss = functional.cross_entropy(right, target)
-        loss = loss + config.consistency_weight * (right.softmax(1) - agreed).square().sum(1).mean()
+        if config.consistency_weight:
+            refreeze(elder, teacher)
+            with torch.no_grad(), autocast(device):
+                agreed = elder(x).float().softmax(1)
+            loss = loss + config.consistency_weight * (right.softmax(1) - agreed).square().sum(1).mean()
         if len(extra):
             loss = loss + config.unlearn_weight * forget(wrong, given[extra].to(device))
+        if config.reference_weight:
+            moved = zip(student.parameters(), reference, strict=True)
+            loss = loss + config.reference_weight * sum(functional.l1_loss(*pair, reduction="sum") for pair in moved)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -229,6 +229,16 @@ def test_stamp_teacher_and_unlearning_have_a_part_in_a_round(name: str, train_sp
     assert not same(*(one_round(train_split, 96, 20, config=config).student for config in configs))
 
 
+def test_a_model_that_is_pulled_back_stays_nearer_to_what_it_was(train_split: Split) -> None:
+    start = small_model().state_dict()
+
+    def moved(weight: float) -> float:
+        student = one_round(train_split, 96, 20, config=dataclasses.replace(CONFIG, reference_weight=weight)).student
+        return sum(float((new.detach() - start[name]).abs().sum()) for name, new in student.named_parameters())
+
+    assert moved(0.01) < 0.8 * moved(0.0)
+
+
 def test_the_state_before_the_first_round_is_the_infected_model() -> None:
     infected = small_model()
     state = State.initial(infected, 7)
