@@ -167,15 +167,19 @@ def infected_probe(cell: Cell, other: ProbeConfig | None = None) -> Path:
 
 
 def adversarially_trained(folder: Path, cell: Cell, kept: np.ndarray) -> Path:
-    """Return a folder with a model trained from scratch for six epochs as ``robust`` trains, on images kept (n,)."""
+    """Return a folder with a model trained from scratch as ``robust`` trains, on images kept (bool, (n,)).
+
+    For as many steps as six epochs of all images have, so that who filters is not trained less.
+    """
     if not folder.exists():
         _, card = load_model(infected(cell), resolve_device())
         model, split = card.build(cell.seed).to(resolve_device()), open_cell(cell).train
         state = State.initial(model, len(split.labels))
         state.clean = kept
         stream = random_stream(cell.seed, "ceiling")
+        config = dataclasses.replace(CEILING, epochs=(round(CEILING.epochs[0] * len(kept) / kept.sum()),))
         with timed_folder(folder, "train", "model.json") as partial:
-            purify(state, np.array(split.images), split.labels, CEILING, generator=stream, device=resolve_device())
+            purify(state, np.array(split.images), split.labels, config, generator=stream, device=resolve_device())
             save_model(partial, state.student, card)
     return folder
 

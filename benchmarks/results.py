@@ -520,7 +520,8 @@ def page(grid: Grid, folder: Path) -> str:
         compared("ablation", "paper", "aft"),
         "## Rivals",
         f"Each repairs the infected models that {DEFAULT} purifies, with 1,000 clean images of which {DEFAULT} gets "
-        "none. Every learning rate is reported; none is picked.",
+        "none. Every learning rate is reported; none is picked. The filter is ART's activation clustering; on what it "
+        "leaves the model is trained for as many steps as the ceiling.",
         compared("rival"),
         "## Detectors",
         "pud: after the last round. Rivals: at their libraries' or papers' own thresholds, with 1,000 clean images. "
