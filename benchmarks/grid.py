@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.detectors import DETECTORS
+from benchmarks.parts import PARTS
 from benchmarks.plan import (
     ATTACKS,
     AUTOATTACKED,
@@ -42,7 +43,7 @@ from benchmarks.rivals import RIVALS, Given
 from pud.attacks import find_attack
 from pud.checkpoints import load_model, save_model
 from pud.data import Split, open_split, write_split
-from pud.detection import CLEAN, DetectConfig
+from pud.detection import CLEAN, DetectConfig, Detection
 from pud.device import prepare_process, random_stream, resolve_device
 from pud.files import finished_folder, read_json, write_json
 from pud.ground_truth import GroundTruth
@@ -54,7 +55,7 @@ from pud.probing import ProbeConfig
 from pud.progress import say
 from pud.purification import PRESETS, PurifyConfig, State, purify
 from pud.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
-from pud.steps.artifacts import load_detection, timed_folder
+from pud.steps.artifacts import load_detection, load_evidence, timed_folder
 from pud.steps.detect import detect_step
 from pud.steps.evaluate import accuracies, drift, first
 from pud.steps.poison import poison_step
@@ -102,7 +103,7 @@ def grid() -> Iterator[tuple[Cell, str]]:
     for cell in [*map(innocent, SEEDS), *cells]:
         yield cell, "erase"
     for cell in cells:
-        for detector in DETECTORS:
+        for detector in [*DETECTORS, *PARTS]:
             yield cell, f"detector {detector}"
     for cell in cells:
         for name, (_, rates) in RIVALS.items():
@@ -235,9 +236,8 @@ def relearning(material: Material, model: ResNet) -> dict[str, float]:
     return result
 
 
-def detection_record(material: Material, folder: Path) -> dict[str, Any]:
+def detection_record(material: Material, judged: Detection) -> dict[str, Any]:
     """Return the rates of a detection and the true targets."""
-    judged, _ = load_detection(folder)
     return detection_metrics(judged, material.truth) | {"true_targets": true_targets(material)}
 
 
@@ -261,7 +261,7 @@ def defend(cell: Cell, preset: PurifyConfig, name: str, probe: ProbeConfig | Non
             detect_step(first_probe, last, DetectConfig(), detection=detection)
         now, _ = load_model(model, device)
         where = drift(now, material.test, material.truth, DRIFT_IMAGES, device, seed=cell.seed)
-        found = {"detection": detection_record(material, detection), "drift": where}
+        found = {"detection": detection_record(material, load_detection(detection)[0]), "drift": where}
         seconds = round(cost + _seconds(detection), 1)
         rounds.append({**measured(material, now, pgd=False), **found, "seconds": seconds})
         if index == len(preset.keep):
@@ -381,6 +381,17 @@ def detected(cell: Cell, name: str) -> tuple[dict[str, Any], np.ndarray]:
     return verdict_metrics(suspicion, accused, material.truth) | {"seconds": seconds}, accused
 
 
+def detected_without(cell: Cell, part: str) -> dict[str, Any]:
+    """Return the rates of our last detection without one of its parts."""
+    last = cell.defended / DEFAULT / f"probe-{len(PRESETS[DEFAULT].keep)}"
+    if not last.exists():
+        defend(cell, PRESETS[DEFAULT], DEFAULT)
+    material, started = open_cell(cell), time.monotonic()
+    judged = PARTS[part](load_evidence(infected_probe(cell))[0], load_evidence(last)[0])
+    seconds = round(time.monotonic() - started, 1)
+    return detection_record(material, judged) | {"seconds": seconds}
+
+
 def filtered(cell: Cell) -> dict[str, Any]:
     """ART's filter (activation clustering), then adversarial training from scratch on what it leaves."""
     record, accused = detected(cell, "activation_clustering")
@@ -395,7 +406,7 @@ def unpurified(cell: Cell) -> dict[str, Any]:
     judged, _ = load_detection(detection)
     result = of_model(cell, adversarially_trained(cell.defended / UNPURIFIED, cell, judged.verdict == CLEAN))
     seconds = round(result["seconds"] + _seconds(probe) + _seconds(detection), 1)
-    return result | {"seconds": seconds, "detection": detection_record(open_cell(cell), detection)}
+    return result | {"seconds": seconds, "detection": detection_record(open_cell(cell), judged)}
 
 
 UNPURIFIED = "without purification"
@@ -439,7 +450,8 @@ def measure(cell: Cell, entry: str) -> dict[str, Any]:
         blind = ProbeConfig(splits=0) if entry == "without cross-examination" else None
         return defend(cell, ABLATIONS[entry], entry, blind)
     if entry.startswith("detector "):
-        return detected(cell, entry.removeprefix("detector "))[0]
+        name = entry.removeprefix("detector ")
+        return detected_without(cell, name) if name in PARTS else detected(cell, name)[0]
     if entry.startswith("autoattack "):
         return autoattacked(cell, entry.removeprefix("autoattack "))
     return rival(cell, entry)
@@ -476,7 +488,7 @@ def _digest(cell: Cell) -> str | None:
 
 def is_of_the_defence(entry: str) -> bool:
     """Tell whether another defence would give the entry another value."""
-    return entry in PRESETS or entry in ABLATIONS or entry in (UNPURIFIED, COST)
+    return entry in PRESETS or entry in ABLATIONS or entry.removeprefix("detector ") in (UNPURIFIED, COST, *PARTS)
 
 
 def found(entry: str, content: dict[str, Any]) -> dict[str, Any] | None:

@@ -526,7 +526,10 @@ def page(grid: Grid, folder: Path) -> str:
         "## Detectors",
         "pud: after the last round. Rivals: at their libraries' or papers' own thresholds, with 1,000 clean images. "
         "Covers: images with the trigger and their true label, no part of TPR and FPR. Calibration error: of the "
-        "posterior, over the images that have one or are poisoned; 0 is best. Confidence: of the overall statement.",
+        "posterior, over the images that have one or are poisoned; 0 is best. Confidence: of the overall statement. "
+        "Without QUE (Mahalanobis distance in its place), perturbation cues, witnesses (and the judge that learns from "
+        "them), contradictions (the judge that learns from the purified model's): the last detection without that, on "
+        "the evidence of rounds that had it; the other rows without a part are of whole runs.",
         means(detections, ["data", "method"], [*FOUND, *SURE, "named", "seconds"]),
         "## Masking checks",
         "What must hold before robust accuracy is believed (arXiv 2010.09670, section 3; 1802.00420, section 3.1).",

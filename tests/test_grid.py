@@ -53,7 +53,7 @@ def test_the_grid_holds_every_attack_preset_ablation_and_rival() -> None:
     assert {cell.attack for cell, _ in wanted} == set(ATTACKS)
     entries = {entry for _, entry in wanted}
     assert entries >= {*PRESETS, *ABLATIONS, "infected", "floor", "ceiling", grid.FILTER, "autoattack robust"}
-    assert {f"detector {name}" for name in grid.DETECTORS} <= entries
+    assert {f"detector {name}" for name in [*grid.DETECTORS, *grid.PARTS]} <= entries
     seeds = {cell.seed for cell, entry in wanted if entry == "robust"}
     assert seeds == {*grid.SEEDS, OTHER_RATES_SEED, REPEATED_SEED}
 
@@ -76,13 +76,12 @@ def test_detectors_autoattack_and_cost_have_places_of_their_own(
 def test_what_is_of_an_older_defence_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
     monkeypatch.setattr(grid, "measure", measured)
-    entries = ("infected", "robust", "without unlearning", grid.FILTER, grid.COST, "detector strip")
+    ours = ["robust", "without unlearning", grid.COST, *(f"detector {part}" for part in grid.PARTS)]
+    entries = ["infected", grid.FILTER, "detector strip", *ours]
     for entry in entries:
         grid.record(CELL, entry)
     monkeypatch.setattr(grid, "DEFENCE", grid.DEFENCE + 1)
-    assert {entry for entry in entries if not is_done(CELL, entry, CELL.load(tmp_path))} == set(entries[1:3]) | {
-        grid.COST
-    }
+    assert [entry for entry in entries if not is_done(CELL, entry, CELL.load(tmp_path))] == ours
 
 
 def test_a_cell_s_entries_are_of_one_infected_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
