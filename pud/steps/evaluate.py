@@ -93,7 +93,7 @@ def evaluate_step(
         check_about(truth, train, test, ground_truth)
         judged, made = load_detection(detection, train.labels) if detection else (None, {})
         content = load_report(previous_report) if previous_report else _begin(about, test, seed, git_commit, data_uri)
-        x, y = first(test, max(config.pgd_images, config.autoattack_images), where)
+        x, y = first(test, max(config.pgd_images, config.autoattack_images, config.masking_images), where)
         some = slice(config.pgd_images)
         result = accuracies(network, test, truth, where)
         result["robust_accuracy"] = [robust_accuracy(network, x[some], y[some], config, seed=seed)]
