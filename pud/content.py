@@ -69,9 +69,9 @@ class ContentConfig:
     judgements: Count = 2
     innocent_share: Share = 0.3
     judge_learning_rate: Positive = 0.05
-    contradiction_filled_confidence: Share = 0.5
+    contradiction_filled_confidence: Share = DetectConfig.contradiction_filled_confidence
     contradiction_filled_share: Share = 0.004
-    contradiction_filled_quantile: Share = 0.125
+    contradiction_filled_quantile: Share = DetectConfig.contradiction_filled_quantile
     contradiction_vote_confidence: Share = 0.3
     contradiction_matched: int = 6
     doubt_weight: float = 0.75

@@ -47,11 +47,13 @@ class DetectConfig:
     poisoned, and probability from which a vote on what an image shows is beyond doubt. variation, sureness: below both,
     an outlying mode holds hard images only. agreement: rank correlation with the trigger score that a filled class's
     suspicion must have. doubt_limit: of the log odds against the given label. doubt_weights: of the intruder odds
-    beside a trigger score that was learned from them, each a hypothesis. confidence_in_filled: at least, that a filled
-    class is a target; confidence_in_none: at most, that there is none, from the infected model alone and after a round,
-    for of 46 poisoned data sets, whose misses had been mended, five and none were missed (an even prior): no figure for
-    attacks of a new kind. images_per_dimension: anchors for each dimension of their covariance: one estimated from too
-    few makes every other image look far.
+    beside a trigger score that was learned from them, each a hypothesis. believed_share: of a class that only the
+    current model says was filled, from which it was: as contradiction_filled_share in ``pud.content``, of images of
+    whose label the infected model is sure by ``belief``. confidence_in_filled: at least, that a filled class is a
+    target; confidence_in_none: at most, that there is none, from the infected model alone and after a round, for of
+    46 poisoned data sets, whose misses had been mended, five and none were missed (an even prior): no figure for
+    attacks of a new kind. images_per_dimension: anchors for each dimension of their covariance: one estimated from
+    too few makes every other image look far.
     """
 
     alpha: float = 4.0
@@ -66,6 +68,10 @@ class DetectConfig:
     agreement: float = 0.5
     doubt_limit: float = 6.0
     doubt_weights: tuple[float, ...] = (0.25, 0.75)
+    belief: Share = 0.35
+    believed_share: Share = 0.003
+    contradiction_filled_confidence: Share = 0.5
+    contradiction_filled_quantile: Share = 0.125
     confidence_in_filled: Share = 0.9
     confidence_in_none: tuple[Share, Share] = (0.9, 0.98)
     minimum_class_size: int = 30
@@ -237,6 +243,7 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
             sure[label] = 0.5 if len(members) else 0.0  # nothing is known of it
             continue
         by_witnesses, by_model = (not np.isnan(view.trigger_score[members]).any() for view in (infected, current))
+        by_model = by_model and (by_witnesses or is_put_there(infected, current, members, config))
         filled, judged = by_witnesses or by_model, by_model and purified
         hypotheses = []
         if judged:  # this judge knows far more intruders than the first
@@ -308,6 +315,19 @@ def intruder_odds(logits: np.ndarray, labels: np.ndarray, limit: float) -> np.nd
         sent = max(1.0, float(np.median(np.delete(counts, label))))
         odds[members] += np.log(sent / np.maximum(counts - sent, sent))[shown[members]]
     return odds
+
+
+def is_put_there(infected: Evidence, current: Evidence, members: np.ndarray, config: DetectConfig) -> bool:
+    """Tell whether a class is filled by those images alone whose label the infected model believes.
+
+    Poison that works leads the infected model to its label; it doubts the label of an honest image that shows something
+    else, such as a mixture. The count of the current model's contradictions is as in ``pud.content``.
+    """
+    label, votes = infected.labels[members[0]], current.votes[members]
+    believed = scipy.special.softmax(infected.logits[members], axis=1)[:, label] >= config.belief
+    counted = votes[believed & (votes.max(1) >= config.contradiction_filled_confidence)].argmax(1)
+    counts = np.delete(np.bincount(counted, minlength=votes.shape[1]), label)
+    return bool(np.quantile(counts, config.contradiction_filled_quantile) >= config.believed_share * len(members))
 
 
 def is_opposed(suspicion: np.ndarray, odds: np.ndarray) -> bool:

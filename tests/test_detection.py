@@ -320,6 +320,14 @@ def test_a_filled_class_is_named_for_sure_whatever_its_separation() -> None:
     assert (np.argsort(later.suspicion[target]) == np.argsort(learned[target].astype(np.float32))).all()
 
 
+def from_all_classes(labels: np.ndarray, put: np.ndarray) -> np.ndarray:
+    """The votes of a purified model that contradicts the images ``put`` into a class, from each other class as many."""
+    votes = np.zeros((len(labels), CLASSES), np.float32)
+    rows = np.flatnonzero(put)
+    votes[rows, (labels[rows] + 1 + np.arange(len(rows)) % (CLASSES - 1)) % CLASSES] = 0.9
+    return votes
+
+
 @pytest.mark.parametrize("distance", [1.0, 20.0])
 def test_a_class_that_only_a_purified_model_says_was_filled_is_a_target_by_what_separates_better(
     distance: float,
@@ -331,11 +339,16 @@ def test_a_class_that_only_a_purified_model_says_was_filled_is_a_target_by_what_
     assert detect(infected, infected, CONFIG).target_labels == []
 
     score = np.where(infected.labels == TARGET, random.normal(size=len(poisoned)) + distance * poisoned, np.nan)
-    current = dataclasses.replace(infected, trigger_score=score.astype(np.float32))
+    votes = from_all_classes(infected.labels, poisoned)
+    current = dataclasses.replace(infected, trigger_score=score.astype(np.float32), votes=votes)
     judged = detect(infected, current, CONFIG)
     assert judged.target_labels == [TARGET]
     assert judged.confidence >= CONFIG.confidence_in_filled
     assert ((judged.verdict == POISONED)[poisoned].mean() > 0.95) == (distance > 10)
+
+    doubted = np.where(poisoned[:, None], 0, infected.logits)  # as of mixtures, which no trigger leads to their label
+    unsure = dataclasses.replace(infected, logits=doubted)
+    assert detect(unsure, dataclasses.replace(current, logits=doubted), CONFIG).target_labels == []
 
 
 def test_an_accused_image_is_said_to_show_what_votes_beyond_doubt_and_the_current_model_say() -> None:
@@ -429,8 +442,10 @@ def test_what_the_purified_model_takes_for_put_there_outweighs_a_better_separati
     logits = (
         5 * np.eye(CLASSES, dtype=np.float32)[np.where(poisoned, (np.arange(len(target)) % 3 + 2) % 4, infected.labels)]
     )
+    votes = from_all_classes(infected.labels, poisoned)
     for said, right in ((infected.logits, False), (logits, True)):
-        judged = detect(infected, dataclasses.replace(infected, logits=said, trigger_score=learned), CONFIG)
+        current = dataclasses.replace(infected, logits=said, trigger_score=learned, votes=votes)
+        judged = detect(infected, current, CONFIG)
         assert judged.target_labels == [TARGET]
         assert ((judged.verdict[poisoned] == POISONED).mean() > 0.9) == right
 
