@@ -162,14 +162,18 @@ def intruders(votes: np.ndarray, labels: np.ndarray, label: int, config: Content
     """Return the indices of a class's images that show another class beyond doubt; empty for an honest class.
 
     Where a class is filled, most other classes send about equally many: those with more than 1.5 times the
-    median are its natural neighbours, whose images are left out.
+    median are its natural neighbours, whose images are left out. A class that no witness knew without knowing this one
+    could not be named, and is not counted; at least half of the others must be.
     """
     shows = votes.argmax(1)
+    heard = np.flatnonzero((votes[labels == label] > 0).any(0) & (np.arange(votes.shape[1]) != label))
+    if 2 * len(heard) < votes.shape[1] - 1:
+        return np.empty(0, np.int64)
 
     def counted(confidence: float, quantile: float) -> tuple[np.ndarray, np.ndarray, float]:
         sure = np.flatnonzero((labels == label) & (votes.max(1) >= confidence))
         counts = np.bincount(shows[sure], minlength=votes.shape[1])
-        return sure, counts, float(np.quantile(np.delete(counts, label), quantile))
+        return sure, counts, float(np.quantile(counts[heard], quantile))
 
     sent = counted(config.filled_confidence, config.filled_quantile)[2]
     if sent < max(2.0, config.filled_share * (labels == label).sum()):

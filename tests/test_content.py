@@ -45,6 +45,14 @@ def test_a_class_that_most_others_fill_has_intruders_without_its_natural_neighbo
     assert 4 not in votes[found].argmax(1)
 
 
+def test_a_class_that_no_witness_could_name_is_not_counted() -> None:
+    """The median of all other classes is zero, that of those which a witness knew without class 0 is not."""
+    votes, labels = votes_for([0, 20, 21, 19, 0, 0, 0, 0], label=0)
+    for unheard, found in (([], 0), ([4, 5], 60), ([4, 5, 6, 7], 0)):  # three of seven are too few to be most
+        votes[:, unheard] = 0
+        assert len(intruders(votes, labels, 0, CONFIG)) == found
+
+
 HONEST = [[0, 400, 0, 0, 90, 0], [0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1], [0, 900, 700, 1, 1, 1]]
 
 
