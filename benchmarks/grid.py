@@ -322,9 +322,9 @@ def autoattacked(cell: Cell, entry: str) -> dict[str, Any]:
     if not done.exists():
         model, _ = load_model(folder, resolve_device())
         x, y = first(open_cell(cell).test, AUTOATTACK_IMAGES, resolve_device())
-        found = autoattack_accuracy(model, x, y, EvaluateConfig(), seed=cell.seed)
+        found, white_box = autoattack_accuracy(model, x, y, EvaluateConfig(), seed=cell.seed)
         weaker = robust_accuracy(model, x, y, EvaluateConfig(), seed=cell.seed)
-        found |= {"pgd_accuracy": weaker["value"]}
+        found |= {"pgd_accuracy": weaker["value"], "white_box_accuracy": white_box}
         write_json(done, {"format": FORMAT, "record": found})
     return dict(read_json(done, FORMAT)["record"])
 

@@ -57,11 +57,11 @@ def robust_accuracy(
 
 def autoattack_accuracy(
     model: nn.Module, images: Tensor, labels: Tensor, config: EvaluateConfig, *, seed: int
-) -> dict[str, object]:
-    """Return the record of AutoAttack's standard version (Croce and Hein 2020, arXiv 2003.01690).
+) -> tuple[dict[str, object], float]:
+    """Return the record of AutoAttack's standard version (Croce and Hein 2020, arXiv 2003.01690), and what its attacks
+    by gradients alone leave: where Square, which sees no gradient, lowers that further, gradients are masked.
 
-    images: (n, c, h, w) in [0, 1]; labels: (n,). ``white_box_accuracy`` is what its attacks by gradients leave to
-    Square: where that one, which sees no gradient, lowers it further, gradients are masked.
+    images: (n, c, h, w) in [0, 1]; labels: (n,).
     """
     from pyautoattack import AutoAttack
 
@@ -80,8 +80,7 @@ def autoattack_accuracy(
         left = withstood(by_gradient, x, y)
         white_box += int(left.sum())
         robust += int(withstood([SQUARE], x[left], y[left]).sum()) if left.any() else 0
-    record = _record("AutoAttack", config.epsilon, 100, 1, len(images), seed, robust)
-    return record | {"white_box_accuracy": white_box / len(images)}
+    return _record("AutoAttack", config.epsilon, 100, 1, len(images), seed, robust), white_box / len(images)
 
 
 def masking_checks(

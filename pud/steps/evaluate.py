@@ -111,7 +111,8 @@ def evaluate_step(
             content[stage] = result
         if stage == PURIFIED:
             if count := config.autoattack_images:
-                result["robust_accuracy"].append(autoattack_accuracy(network, x[:count], y[:count], config, seed=seed))
+                attacked, _ = autoattack_accuracy(network, x[:count], y[:count], config, seed=seed)
+                result["robust_accuracy"].append(attacked)
             if count := config.masking_images:
                 result["masking_checks"] = masking_checks(network, x[:count], y[:count], config, seed=seed)
             result["seconds"] = sum(row["seconds"] for row in content["rounds"])
