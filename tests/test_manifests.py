@@ -275,7 +275,7 @@ MISTAKES = re.compile(
 HARMLESS = re.compile(  # not a reference, or to what is outside of these objects
     r"NetworkPolicy/.*/port=(53|443|6443|8443)$|/mountPath=/(tmp|home/pud|var/run/postgresql)$"
     r"|/env/\d+/name=(PGDATA|POSTGRES_\w+|MLFLOW_(AUTH_CONFIG_PATH|DISABLE_TELEMETRY|SERVER_ENABLE_JOB_EXECUTION))$|/args/\d+=(?!.*[/$]|.*port=\d)"
-    r"|-s3.port.\w+=0|^Service/.*/ports/\d+/name="
+    r"|-(s3.port.\w+|\w+.port)=0$|=-dataDir=/data/\w+$|^Service/.*/ports/\d+/name="
 )
 
 
