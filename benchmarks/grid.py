@@ -491,7 +491,7 @@ def is_of_the_defence(entry: str) -> bool:
     return entry in PRESETS or entry in ABLATIONS or entry.removeprefix("detector ") in (UNPURIFIED, COST, *PARTS)
 
 
-def found(entry: str, content: dict[str, Any]) -> dict[str, Any] | None:
+def known_of(entry: str, content: dict[str, Any]) -> dict[str, Any] | None:
     """Return what a cell's content holds of an entry."""
     kind, _, name = entry.partition(" ")
     if kind == "detector":
@@ -504,7 +504,7 @@ def found(entry: str, content: dict[str, Any]) -> dict[str, Any] | None:
 
 def is_done(cell: Cell, entry: str, content: dict[str, Any]) -> bool:
     """Tell whether a cell's content holds an entry, of the present defence and of the infected model of the others."""
-    known = found(entry, content)
+    known = known_of(entry, content)
     if known is None or known.get("defence", DEFENCE) != DEFENCE:
         return False
     model = _digest(cell) or content["entries"].get(DEFAULT, {}).get("infected_model")
