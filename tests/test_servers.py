@@ -113,20 +113,20 @@ def test_the_object_store_acts_on_the_rules_of_its_buckets(store: ObjectStore, t
     for name in ("runs/old", "kept"):
         client.put_object("pud-pipelines", name, io.BytesIO(b"content"), 7)
     port, master = free_port(), store.ports["master.port"]
-    moved = {"/data": str(tmp_path), "/tmp": str(tmp_path), ":9333": f":{master}", ":23646": f":{port}"}
+    moved = {"/tmp": str(tmp_path), "/data": str(tmp_path), ":9333": f":{master}", ":23646": f":{port}"}
     started = []
     try:
         for name, more in (("admin", [f"-port={port}"]), ("lifecycle", [])):
             arguments = list(container("object-store", name)["args"])
             for here, there in moved.items():
                 arguments = [one.replace(here, there) for one in arguments]
-            with (tmp_path / name).open("wb") as log:
+            with (tmp_path / f"{name}.log").open("wb") as log:
                 command = [Path(sys.executable).with_name("weed"), *arguments, *more]
                 started.append(subprocess.Popen(command, stdout=log, stderr=log))
         deadline = time.monotonic() + LIFECYCLE_SECONDS
         while len(left := {one.object_name for one in client.list_objects("pud-pipelines", recursive=True)}) > 1:
             assert time.monotonic() < deadline, "".join(
-                (tmp_path / name).read_text() for name in ("admin", "lifecycle")
+                (tmp_path / f"{name}.log").read_text() for name in ("admin", "lifecycle")
             )
             time.sleep(5)
         assert left == {"kept"}
