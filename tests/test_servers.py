@@ -113,10 +113,10 @@ def test_the_object_store_acts_on_the_rules_of_its_buckets(store: ObjectStore, t
     for name in ("runs/old", "kept"):
         client.put_object("pud-pipelines", name, io.BytesIO(b"content"), 7)
 
-    def there() -> set[str]:
+    def objects() -> set[str]:
         return {str(one.object_name) for one in client.list_objects("pud-pipelines", recursive=True)}
 
-    before = there()
+    before = objects()
     port, master = free_port(), store.ports["master.port"]
     moved = {"/tmp": str(tmp_path), "/data": str(tmp_path), ":9333": f":{master}", ":23646": f":{port}"}
     started = []
@@ -129,7 +129,7 @@ def test_the_object_store_acts_on_the_rules_of_its_buckets(store: ObjectStore, t
                 command = [Path(sys.executable).with_name("weed"), *arguments, *more]
                 started.append(subprocess.Popen(command, stdout=log, stderr=log))
         deadline = time.monotonic() + LIFECYCLE_SECONDS
-        while "runs/old" in (left := there()):
+        while "runs/old" in (left := objects()):
             assert time.monotonic() < deadline, "".join(
                 (tmp_path / f"{name}.log").read_text() for name in ("admin", "lifecycle")
             )
