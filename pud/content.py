@@ -3,8 +3,9 @@
 Ours, beyond the paper. A trigger that survives perturbation betrays itself by surviving; a fragile one, or one whose
 maker knows that cue, does not. But an image that was stolen from another class still shows what it is:
 
-1. *Cross-examination*: the classes are split in two, at random, several times, and a small model is trained on each
-   half. No model that never saw a label can know the trigger that leads to it, so it says what the image shows.
+1. *Cross-examination*: the classes are split in two, at random, until every two were apart, and a small model is
+   trained on each half. No model that never saw a label can know the trigger that leads to it, so it says what the
+   image shows.
 2. The images of an honest class look like a few neighbours (sandals like sneakers). A class whose images look, beyond
    doubt, like *most* other classes was filled from them: a quantile over the other classes of the count is its test.
    Poison from a few classes only fills nothing, but it lies far off in the infected model's features, while honest
@@ -29,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from pud.config import Count, Positive, Share
-from pud.detection import DetectConfig, fisher_separation, two_modes
+from pud.detection import DetectConfig, fisher_separation, sent_by_others, two_modes
 from pud.models import ResNet, logits
 from pud.training import TrainConfig, train
 
@@ -38,7 +39,8 @@ from pud.training import TrainConfig, train
 class ContentConfig:
     """How content is examined.
 
-    splits: how often the classes are halved, if there are ``minimum_classes``: among few, neighbours are most.
+    splits: how often the classes are halved at least, 0 for never, if there are ``minimum_classes``: among few,
+    neighbours are most.
     witness_epochs, witness_mix_level, witness_noise_level: training of a half's model and how strongly its images are
     disturbed. filled_confidence: of the votes that are counted; filled_share: of the class, from which it is held to be
     filled if the votes for the other classes reach it in their ``filled_quantile``. vote_confidence: from which an
@@ -52,7 +54,7 @@ class ContentConfig:
     are in it with a probability of at most ``innocence``.
     """
 
-    splits: int = 3
+    splits: int = 4
     minimum_classes: int = 8
     witness_epochs: Count = 2
     witness_mix_level: Share = 0.5
@@ -113,6 +115,18 @@ def disturb(images: Tensor, config: ContentConfig, generator: torch.Generator) -
     return (mixed + config.witness_noise_level * strength[1] * noise).clamp_(0, 1)
 
 
+def halvings(classes: int, least: int, generator: torch.Generator) -> Tensor:
+    """Return random halvings of the classes, bool (splits, classes), which part every pair of classes at least once.
+
+    A halving is a digit of the classes' codes, which are all different; with each code its complement is another
+    class's, so that the halves are equal. There are as many as the codes need, and no fewer than ``least``.
+    """
+    digits = max(least, (classes - 1).bit_length())
+    codes = torch.randperm(2 ** (digits - 1), generator=generator)[: (classes + 1) // 2]
+    codes = torch.cat([codes, 2**digits - 1 - codes])[torch.randperm(len(codes) * 2, generator=generator)[:classes]]
+    return (codes >> torch.arange(digits)[:, None]) % 2 == 1
+
+
 def cross_examine(
     model: ResNet,
     images: np.ndarray,
@@ -124,19 +138,19 @@ def cross_examine(
 ) -> np.ndarray:
     """Return votes, float32 (n, k): the mean probability of each class by models that never saw the given label.
 
-    Zero where no model knew the class without knowing the given label, and everywhere with too few classes.
+    Zero for the given label, and everywhere with too few classes.
     """
     classes = model.head.out_features
-    splits = config.splits if classes >= config.minimum_classes else 0
+    if not config.splits or classes < config.minimum_classes:
+        return np.zeros((len(labels), classes), np.float32)
 
     def hide(x: Tensor) -> Tensor:
         return disturb(x, config, generator)
 
     votes = np.zeros((len(labels), classes), np.float32)
     witnesses = np.zeros_like(votes)
-    for _ in range(splits):
-        order = torch.randperm(classes, generator=generator).numpy()
-        for known in (order[: classes // 2], order[classes // 2 :]):
+    for half in halvings(classes, config.splits, generator).numpy():
+        for known in (np.flatnonzero(half), np.flatnonzero(~half)):
             inside = np.isin(labels, known)
             if not inside.any() or inside.all():
                 continue
@@ -162,24 +176,19 @@ def intruders(votes: np.ndarray, labels: np.ndarray, label: int, config: Content
     """Return the indices of a class's images that show another class beyond doubt; empty for an honest class.
 
     Where a class is filled, most other classes send about equally many: those with more than 1.5 times the
-    median are its natural neighbours, whose images are left out. A class that no witness knew without knowing this one
-    could not be named, and is not counted; at least half of the others must be.
+    median are its natural neighbours, whose images are left out.
     """
     shows = votes.argmax(1)
-    heard = np.flatnonzero((votes[labels == label] > 0).any(0) & (np.arange(votes.shape[1]) != label))
-    if 2 * len(heard) < votes.shape[1] - 1:
-        return np.empty(0, np.int64)
 
-    def counted(confidence: float, quantile: float) -> tuple[np.ndarray, np.ndarray, float]:
-        sure = np.flatnonzero((labels == label) & (votes.max(1) >= confidence))
-        counts = np.bincount(shows[sure], minlength=votes.shape[1])
-        return sure, counts, float(np.quantile(counts[heard], quantile))
+    def beyond(confidence: float) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.flatnonzero((labels == label) & (votes.max(1) >= confidence))
+        return rows, np.bincount(shows[rows], minlength=votes.shape[1])
 
-    sent = counted(config.filled_confidence, config.filled_quantile)[2]
-    if sent < max(2.0, config.filled_share * (labels == label).sum()):
+    _, counts = beyond(config.filled_confidence)
+    if sent_by_others(counts, label, config.filled_quantile) < max(2.0, config.filled_share * (labels == label).sum()):
         return np.empty(0, np.int64)
-    doubtless, counts, median = counted(config.vote_confidence, 0.5)
-    return doubtless[counts[shows[doubtless]] <= 1.5 * median]
+    doubtless, counts = beyond(config.vote_confidence)
+    return doubtless[counts[shows[doubtless]] <= 1.5 * sent_by_others(counts, label)]
 
 
 def outsiders(

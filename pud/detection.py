@@ -298,6 +298,11 @@ def label_doubt(logits: np.ndarray, labels: np.ndarray, limit: float) -> np.ndar
     return np.clip(scipy.special.logsumexp(others, axis=1) - given, -limit, limit)
 
 
+def sent_by_others(counts: np.ndarray, label: int, quantile: float = 0.5) -> float:
+    """Return how many of a class's images the other classes sent: a quantile of counts (k,), by what they show."""
+    return float(np.quantile(np.delete(counts, label), quantile))
+
+
 def intruder_odds(logits: np.ndarray, labels: np.ndarray, limit: float) -> np.ndarray:
     """Return (n,): log odds that an image was put into its class, from a purified model's logits (n, k).
 
@@ -312,7 +317,7 @@ def intruder_odds(logits: np.ndarray, labels: np.ndarray, limit: float) -> np.nd
     for label in np.unique(labels):
         members = labels == label
         counts = np.bincount(shown[members & contradicted], minlength=logits.shape[1])
-        sent = max(1.0, float(np.median(np.delete(counts, label))))
+        sent = max(1.0, sent_by_others(counts, label))
         odds[members] += np.log(sent / np.maximum(counts - sent, sent))[shown[members]]
     return odds
 
@@ -326,8 +331,9 @@ def is_put_there(infected: Evidence, current: Evidence, members: np.ndarray, con
     label, votes = infected.labels[members[0]], current.votes[members]
     believed = scipy.special.softmax(infected.logits[members], axis=1)[:, label] >= config.belief
     counted = votes[believed & (votes.max(1) >= config.contradiction_filled_confidence)].argmax(1)
-    counts = np.delete(np.bincount(counted, minlength=votes.shape[1]), label)
-    return bool(np.quantile(counts, config.contradiction_filled_quantile) >= config.believed_share * len(members))
+    counts = np.bincount(counted, minlength=votes.shape[1])
+    sent = sent_by_others(counts, label, config.contradiction_filled_quantile)
+    return sent >= config.believed_share * len(members)
 
 
 def is_opposed(suspicion: np.ndarray, odds: np.ndarray) -> bool:
