@@ -357,12 +357,18 @@ def test_a_training_that_diverged_is_no_success(chain: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("relabel", "relabelled", "unlearned"), [(True, 20, 30), (False, 0, 60)])
-def test_an_accused_image_is_unlearned_unless_what_it_shows_is_known(
-    relabel: bool, relabelled: int, unlearned: int, chain: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("relabel", "separation", "relabelled", "unlearned"),
+    [(True, 6.0, 20, 30), (False, 6.0, 0, 60), (True, 5.0, 20, 0), (False, 5.0, 0, 0), (True, None, 20, 0)],
+)
+def test_an_accused_image_is_unlearned_if_its_class_falls_apart_and_what_it_shows_is_unknown(
+    relabel: bool, separation: float | None, relabelled: int, unlearned: int, chain: Path, tmp_path: Path
 ) -> None:
     """Of 60 accused 10 show their label, 20 another, and of 30 nobody knows. Cleared in the next round, none is."""
     copied(chain, tmp_path, "model", "dataset", "detection-1")
+    about = json.loads((tmp_path / "detection-1/detection.json").read_text())
+    about["separation"] = [separation] * len(about["separation"])
+    (tmp_path / "detection-1/detection.json").write_text(json.dumps(about))
     table = pd.read_parquet(tmp_path / "detection-1/detection.parquet")
     table["verdict"] = np.where(table.index < 60, "poisoned", "clean")
     table.loc[60:69, "verdict"] = "unsure"
