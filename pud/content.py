@@ -72,7 +72,7 @@ class ContentConfig:
     innocent_share: Share = 0.3
     judge_learning_rate: Positive = 0.05
     contradiction_filled_confidence: Share = DetectConfig.contradiction_filled_confidence
-    contradiction_filled_share: Share = 0.004
+    contradiction_filled_share: Share = DetectConfig.believed_share
     contradiction_filled_quantile: Share = DetectConfig.contradiction_filled_quantile
     contradiction_vote_confidence: Share = 0.3
     contradiction_matched: int = 6

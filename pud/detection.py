@@ -69,7 +69,7 @@ class DetectConfig:
     doubt_limit: float = 6.0
     doubt_weights: tuple[float, ...] = (0.25, 0.75)
     belief: Share = 0.35
-    believed_share: Share = 0.003
+    believed_share: Share = 0.0025
     contradiction_filled_confidence: Share = 0.5
     contradiction_filled_quantile: Share = 0.125
     confidence_in_filled: Share = 0.9

@@ -35,7 +35,8 @@ class PurifyConfig:
     estimated, for an attacker may stamp more strongly than the training images show (as adaptive blend does).
     unlearn_fraction, unlearn_weight: accused images added to a batch, as its share, and the weight of their loss.
     unlearn_separation: Ashman's D of a class's two modes from which its accused are unlearned, else only left out: of
-    modes that overlap many are honest, and a model that was to forget these contradicts more of them.
+    modes that overlap many are honest, and a model that was to forget these contradicts more of them. After a round
+    detection is surer.
     consistency_weight, ema_decay: of the mean teacher. reference_weight: of the L1 distance of the weights to those at
     the round's start.
     """
@@ -56,7 +57,7 @@ class PurifyConfig:
     stamp_strength: float = 2.0
     unlearn_fraction: float = 0.125
     unlearn_weight: float = 0.3
-    unlearn_separation: float = DetectConfig.separation
+    unlearn_separation: tuple[float, ...] = (DetectConfig.separation, 0.0)
     consistency_weight: float = 0.05
     ema_decay: Share = 0.99
     reference_weight: float = 0.0
@@ -88,7 +89,7 @@ PRESETS: dict[str, PurifyConfig] = {
         relabel=False,
         stamp_rate=0.0,
         unlearn_weight=0.003,
-        unlearn_separation=0.0,
+        unlearn_separation=(0.0,),
         reference_weight=1e-4,
     ),
     # model repair: adversarial fine-tuning on a clean data set, once

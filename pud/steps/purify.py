@@ -77,7 +77,7 @@ def purify_step(
     excused |= state.poisoned & (judged.verdict != POISONED)  # accused in an earlier round, cleared since
     relabelled = (judged.shown >= 0) & config.relabel & ~excused
     labels = np.where(relabelled, judged.shown, split.labels)
-    apart = np.isin(split.labels, np.flatnonzero(judged.separation >= config.unlearn_separation))
+    apart = np.isin(split.labels, np.flatnonzero(judged.separation >= of_round(config.unlearn_separation, round_index)))
     excused |= ~apart & ~relabelled
     state.poisoned |= judged.verdict == POISONED  # who was accused once is not trained on again
     trusted = (judged.verdict == CLEAN) & ~state.poisoned
