@@ -112,10 +112,11 @@ An attack failed if the infected model's ASR is below {100 * WORKED:.0f} %: its 
 
 SEEDS_WORDS = """\
 Seeds 0 and 1 lead to class 0 and were looked at while the defence was made: settings were chosen by them. Seed 2 leads
-each attack to another class; it showed two weaknesses of detection, which were then mended. So did seed 3, the other
-rates, with yet other classes: four cells were missed before that (docs/log.md). Seed 4 repeats these four with other
-classes; its adaptive blend showed two more, in detection and in recovery, mended since 925eb43 and 24c689f, and SIG of
-seed 0 was looked at for what that cost. Mean ± sample standard deviation over attacks and rates."""
+each attack to another class; it showed weaknesses of detection and of unlearning, mended, the last since 1b08304. So
+did seed 3, the other rates, with yet other classes: four cells were missed before that, and a fifth since
+(docs/log.md). Seed 4 repeats these four with other classes; its adaptive blend showed two more, in detection and in
+recovery, mended since 925eb43 and 24c689f, and SIG of seed 0 was looked at for what that cost. Mean ± sample standard
+deviation over attacks and rates."""
 
 
 def load(folder: Path, planned: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
