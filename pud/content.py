@@ -23,13 +23,14 @@ import copy
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import scipy.special
 import torch
 from torch import Tensor, nn
 
-from pud.config import Count, Positive, Share
+from pud.config import Count, Positive, Range, Share
 from pud.detection import DetectConfig, fisher_separation, sent_by_others, two_modes
 from pud.models import ResNet, logits
 from pud.training import TrainConfig, train
@@ -54,7 +55,7 @@ class ContentConfig:
     are in it with a probability of at most ``innocence``.
     """
 
-    splits: int = 4
+    splits: Annotated[int, Range(0, 16, "from 0 to 16")] = 4
     minimum_classes: int = 8
     witness_epochs: Count = 2
     witness_mix_level: Share = 0.5

@@ -50,6 +50,7 @@ def test_a_config_survives_a_pipeline_that_makes_every_number_a_float(cls: type)
         (PurifyConfig, {"epochs": [1, 1.5]}, "give a whole number"),
         (PurifyConfig, {"keep": [0.2, -1]}, "above 0 and at most 1"),
         (ProbeConfig, {"adversarial_images": -1}, "give a number of at least 0"),
+        (ProbeConfig, {"splits": 60}, "from 0 to 16"),
         (TrainConfig, {"learning_rate": "inf"}, "give a number above 0"),
         (TrainConfig, {"weight_decay": "nan"}, "give a number of at least 0"),
         (TrainConfig, {"batch_size": 0}, "give a number of at least 1"),
