@@ -36,7 +36,7 @@ REPEATED_SEED = 4  # what seed 3 mended, with other classes
 MENDED = [("sig", ONE, 1), ("input-aware", ONE, 2), ("adaptive-blend", ONE, 1), ("adaptive-blend", ONE, 2)]  # by seed 3
 CLASSES = 10
 # raised when the defence decides otherwise or learns otherwise: what was measured of an older one is measured again
-DEFENCE = 6  # since who is accused of a class that does not fall apart is not unlearned (pud/steps/purify.py)
+DEFENCE = 6  # since the first round unlearns only of classes that fall apart (pud/steps/purify.py)
 
 
 @dataclasses.dataclass(frozen=True)

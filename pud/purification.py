@@ -210,8 +210,9 @@ def purify(
 ) -> None:
     """Run one round in place on ``state``, whose masks say which uint8 images (n, c, h, w) are clean or poisoned.
 
-    excused: bool (n,), accused images whose label is right, or that are cleared since: not trained on, for they would
-    teach their trigger too, nor unlearned, which would teach that a triggered image is not what it is.
+    excused: bool (n,), accused images whose label is right, that are cleared since, or of a class that does not fall
+    apart: not trained on, for they would teach their trigger too, nor unlearned, which would teach that a triggered
+    image is not what it is, or that an honest one is not.
 
     Every step makes PGD examples of a part of a clean batch, of which a share carries the estimated trigger, and trains
     the student on (image, right label), on agreeing with its teacher, on forgetting accused images' labels, and on
