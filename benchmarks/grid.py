@@ -30,6 +30,7 @@ from benchmarks.plan import (
     COSTED,
     DEFENCE,
     FORMAT,
+    HELD_OUT_SEED,
     ONE,
     SEEDS,
     WORK,
@@ -114,7 +115,7 @@ def grid() -> Iterator[tuple[Cell, str]]:
             yield at_rate(*attack, 0, 0), name
     for cell in cells:
         yield cell, FILTER
-    for seed in SEEDS[1:]:
+    for seed in (*SEEDS[1:], HELD_OUT_SEED):
         for cell in [*(at_rate(*attack, 0, seed) for attack in ATTACKS), innocent(seed)]:
             for entry in ("infected", DEFAULT, *BOUNDS):
                 yield cell, entry

@@ -33,6 +33,7 @@ RATES = {"training set": (0.1, 0.05, 0.01), "target class": (0.5, 0.25, 0.1)}  #
 SEEDS = (0, 1, 2)  # at the highest rate
 OTHER_RATES_SEED = 3
 REPEATED_SEED = 4  # what seed 3 mended, with other classes
+HELD_OUT_SEED = 5  # planned when DEFENCE 6 was frozen and nothing of the seed had been run
 MENDED = [("sig", ONE, 1), ("input-aware", ONE, 2), ("adaptive-blend", ONE, 1), ("adaptive-blend", ONE, 2)]  # by seed 3
 CLASSES = 10
 # raised when the defence decides otherwise or learns otherwise: what was measured of an older one is measured again
@@ -108,9 +109,10 @@ def _rate_of(attack: str) -> str:
 
 
 def all_cells() -> list[Cell]:
-    """Return every cell: three seeds at the highest rate, and the other rates."""
-    return (
-        [at_rate(*attack, 0, seed) for seed in SEEDS for attack in ATTACKS] + other_rates() + list(map(innocent, SEEDS))
+    """Return every cell: four seeds at the highest rate, and the other rates."""
+    seeds = (*SEEDS, HELD_OUT_SEED)
+    return [cell for seed in seeds for cell in (*(at_rate(*attack, 0, seed) for attack in ATTACKS), innocent(seed))] + (
+        other_rates()
     )
 
 

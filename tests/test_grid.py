@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import grid
 from benchmarks.grid import ABLATIONS, Cell, is_done
-from benchmarks.plan import OTHER_RATES_SEED, REPEATED_SEED, all_cells
+from benchmarks.plan import HELD_OUT_SEED, OTHER_RATES_SEED, REPEATED_SEED, all_cells
 from pud.attacks import ATTACKS
 from pud.purification import PRESETS
 
@@ -55,7 +55,7 @@ def test_the_grid_holds_every_attack_preset_ablation_and_rival() -> None:
     assert entries >= {*PRESETS, *ABLATIONS, "infected", "floor", "ceiling", grid.FILTER, "autoattack robust"}
     assert {f"detector {name}" for name in [*grid.DETECTORS, *grid.PARTS]} <= entries
     seeds = {cell.seed for cell, entry in wanted if entry == "robust"}
-    assert seeds == {*grid.SEEDS, OTHER_RATES_SEED, REPEATED_SEED}
+    assert seeds == {*grid.SEEDS, OTHER_RATES_SEED, REPEATED_SEED, HELD_OUT_SEED}
 
 
 def test_detectors_autoattack_and_cost_have_places_of_their_own(
