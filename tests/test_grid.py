@@ -118,9 +118,9 @@ def test_the_plan_holds_the_cells_of_the_grid_and_later_seeds_lead_elsewhere() -
     cells = all_cells()
     assert set(cells) == {cell for cell, _ in grid.grid()}
     assert {cell.target_label for cell in cells if cell.seed < 2} == {0}
-    for seed in (2, OTHER_RATES_SEED):
+    for seed in (2, OTHER_RATES_SEED, HELD_OUT_SEED):
         assert len({cell.target_label for cell in cells if cell.seed == seed and cell.mapping == grid.ONE}) == 9
-    assert len({cell.target_label for cell in cells if cell.attack == "sig"}) == 4
+    assert len({cell.target_label for cell in cells if cell.attack == "sig"}) == 5
 
 
 @pytest.mark.parametrize(("success", "rate", "needless"), [(0.79, 0.1, True), (0.81, 0.1, False), (0.01, 0.0, False)])
