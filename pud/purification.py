@@ -131,8 +131,7 @@ def of_round(schedule: tuple[T, ...], round_index: int) -> T:
 class State:
     """What a round hands to the next: both models, the masks (bool, (n,)) it used, and how many rounds are done.
 
-    clean: to train on; poisoned: accused. An image in both was given the label of what it shows; an accused one outside
-    clean has only its given label to be forgotten.
+    clean: to train on; poisoned: accused. An image in both was given the label of what it shows.
     """
 
     student: ResNet
@@ -206,13 +205,12 @@ def purify(
     *,
     generator: torch.Generator,
     device: torch.device,
-    excused: np.ndarray | bool = False,
+    unlearned: np.ndarray | None = None,
 ) -> None:
     """Run one round in place on ``state``, whose masks say which uint8 images (n, c, h, w) are clean or poisoned.
 
-    excused: bool (n,), accused images whose label is right, that are cleared since, or of a class that does not fall
-    apart: not trained on, for they would teach their trigger too, nor unlearned, which would teach that a triggered
-    image is not what it is, or that an honest one is not.
+    unlearned: bool (n,), the images whose given label is to be forgotten, none by default. Other poisoned ones are left
+    out: to train on them would teach their trigger, to unlearn a right label that a triggered image is not what it is.
 
     Every step makes PGD examples of a part of a clean batch, of which a share carries the estimated trigger, and trains
     the student on (image, right label), on agreeing with its teacher, on forgetting accused images' labels, and on
@@ -222,7 +220,7 @@ def purify(
     done = state.rounds_done
     epochs, learning_rate = of_round(config.epochs, done), of_round(config.learning_rate, done)
     clean = np.flatnonzero(state.clean)
-    rejected = np.flatnonzero(state.poisoned & ~state.clean & np.logical_not(excused))
+    rejected = np.flatnonzero(unlearned) if unlearned is not None else clean[:0]
     accused, trusted = np.flatnonzero(state.poisoned), np.flatnonzero(state.clean & ~state.poisoned)
     given = torch.from_numpy(labels)
     attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)

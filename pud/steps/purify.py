@@ -73,20 +73,22 @@ def purify_step(
     else:
         judged = all_clean(len(split.labels))
     keep = of_round(config.keep, round_index)
-    excused = (judged.shown == split.labels) & config.relabel
-    excused |= state.poisoned & (judged.verdict != POISONED)  # accused in an earlier round, cleared since
-    relabelled = (judged.shown >= 0) & config.relabel & ~excused
+    accused, known = judged.verdict == POISONED, (judged.shown >= 0) & config.relabel
+    cleared = state.poisoned & ~accused  # since an earlier round
+    relabelled = known & (judged.shown != split.labels) & ~cleared
     labels = np.where(relabelled, judged.shown, split.labels)
     apart = np.isin(split.labels, np.flatnonzero(judged.separation >= of_round(config.unlearn_separation, round_index)))
-    excused |= ~apart & ~relabelled
-    state.poisoned |= judged.verdict == POISONED  # who was accused once is not trained on again
+    unlearned = accused & ~known & apart
+    state.poisoned |= accused  # who was accused once is not trained on again
     trusted = (judged.verdict == CLEAN) & ~state.poisoned
     state.clean = relabelled | least_suspicious(split.labels, judged.suspicion, trusted, keep)
     inputs = [model, dataset, *([detection] if detection else [])]
     with timed_folder(purified, "purify", "model.json", *inputs) as folder:
         if state.clean.any() and of_round(config.epochs, round_index) > 0:
             generator = random_stream(seed, "purify", round_index)
-            purify(state, np.array(split.images), labels, config, generator=generator, device=where, excused=excused)
+            purify(
+                state, np.array(split.images), labels, config, generator=generator, device=where, unlearned=unlearned
+            )
         else:
             say(f"purify: nothing left to do in round {round_index + 1}, the model stays as it is")
             state.rounds_done += 1
@@ -97,5 +99,5 @@ def purify_step(
     return {
         "clean_images": int((state.clean & ~relabelled).sum()),
         "relabelled_images": int(relabelled.sum()),
-        "unlearned_images": int((state.poisoned & ~relabelled & ~excused).sum()),
+        "unlearned_images": int(unlearned.sum()),
     }
