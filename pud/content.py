@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from pud.config import Count, Positive, Range, Share
-from pud.detection import DetectConfig, fisher_separation, sent_by_others, two_modes
+from pud.detection import DetectConfig, fisher_separation, is_filled, sent_by_others, two_modes
 from pud.models import ResNet, logits
 from pud.training import TrainConfig, train
 
@@ -42,17 +42,18 @@ class ContentConfig:
 
     splits: how often the classes are halved at least, 0 for never, if there are ``minimum_classes``: among few,
     neighbours are most.
-    witness_epochs, witness_mix_level, witness_noise_level: training of a half's model and how strongly its images are
-    disturbed. filled_confidence: of the votes that are counted; filled_share: of the class, from which it is held to be
-    filled if the votes for the other classes reach it in their ``filled_quantile``. vote_confidence: from which an
-    image of a filled class is an intruder. outsider_share: of a class, that must show one other class for these to be
-    held to be put there if they lie ``outsider_separation`` (Ashman's D in features) from the rest. matched: honest
-    images for each intruder. contradiction_...: these five for a purified model's contradictions in the place of votes.
+    witness_epochs, witness_mix_level, witness_noise_level: training of a half's model and how strongly its images
+    are disturbed. filled_confidence: of the votes that are counted; filled_share: of the class, for each of
+    ``filled_quantiles``, that the votes for the other classes must reach in one of these for it to be held to be
+    filled (most of the others, or nearly all). vote_confidence: from which an image of a filled class is an
+    intruder. outsider_share: of a class, that must show one other class for these to be held to be put there if
+    they lie ``outsider_separation`` (Ashman's D in features) from the rest. matched: honest images for each
+    intruder. contradiction_...: these five for a purified model's contradictions in the place of votes.
     matched_limit: of honest images in all. judge_epochs, judge_learning_rate: of the model that tells intruders and
     honest images apart, trained ``judgements`` times, from the second on with the lowest ``innocent_share`` of the
-    class as honest too. After a round, from the second judgement on, intruders are those in the upper mode of the last
-    score and ``doubt_weight`` times the intruder odds, with a doubt of at most ``doubt_limit``, honest too those that
-    are in it with a probability of at most ``innocence``.
+    class as honest too. After a round, from the second judgement on, intruders are those in the upper mode of the
+    last score and ``doubt_weight`` times the intruder odds, with a doubt of at most ``doubt_limit``, honest too
+    those that are in it with a probability of at most ``innocence``.
     """
 
     splits: Annotated[int, Range(0, 16, "from 0 to 16")] = 4
@@ -61,8 +62,8 @@ class ContentConfig:
     witness_mix_level: Share = 0.5
     witness_noise_level: float = 0.3
     filled_confidence: Share = 0.95
-    filled_share: Share = 0.012
-    filled_quantile: Share = 0.5
+    filled_share: tuple[Share, Share] = (0.012, 0.012)
+    filled_quantiles: tuple[Share, Share] = (0.5, 0.125)
     vote_confidence: Share = 0.8
     outsider_share: Share = 0.02
     outsider_separation: float = DetectConfig.separation
@@ -73,8 +74,8 @@ class ContentConfig:
     innocent_share: Share = 0.3
     judge_learning_rate: Positive = 0.05
     contradiction_filled_confidence: Share = DetectConfig.contradiction_filled_confidence
-    contradiction_filled_share: Share = DetectConfig.believed_share
-    contradiction_filled_quantile: Share = DetectConfig.contradiction_filled_quantile
+    contradiction_filled_share: tuple[Share, Share] = DetectConfig.contradiction_filled_share
+    contradiction_filled_quantiles: tuple[Share, Share] = DetectConfig.contradiction_filled_quantiles
     contradiction_vote_confidence: Share = 0.3
     contradiction_matched: int = 6
     doubt_weight: float = 0.75
@@ -87,7 +88,7 @@ class ContentConfig:
             self,
             filled_confidence=self.contradiction_filled_confidence,
             filled_share=self.contradiction_filled_share,
-            filled_quantile=self.contradiction_filled_quantile,
+            filled_quantiles=self.contradiction_filled_quantiles,
             vote_confidence=self.contradiction_vote_confidence,
             matched=self.contradiction_matched,
         )
@@ -186,7 +187,8 @@ def intruders(votes: np.ndarray, labels: np.ndarray, label: int, config: Content
         return rows, np.bincount(shows[rows], minlength=votes.shape[1])
 
     _, counts = beyond(config.filled_confidence)
-    if sent_by_others(counts, label, config.filled_quantile) < max(2.0, config.filled_share * (labels == label).sum()):
+    size = int((labels == label).sum())
+    if not is_filled(counts, label, size, config.filled_quantiles, config.filled_share):
         return np.empty(0, np.int64)
     doubtless, counts = beyond(config.vote_confidence)
     return doubtless[counts[shows[doubtless]] <= 1.5 * sent_by_others(counts, label)]

@@ -47,11 +47,11 @@ class DetectConfig:
     poisoned, and probability from which a vote on what an image shows is beyond doubt. variation, sureness: below both,
     an outlying mode holds hard images only. agreement: rank correlation with the trigger score that a filled class's
     suspicion must have. doubt_limit: of the log odds against the given label. doubt_weights: of the intruder odds
-    beside a trigger score that was learned from them, each a hypothesis. believed_share: of a class that only the
-    current model says was filled, from which it was: as contradiction_filled_share in ``pud.content``, of images of
-    whose label the infected model is sure by ``belief``. confidence_in_filled: at least, that a filled class is a
-    target; confidence_in_none: at most, that there is none, from the infected model alone and after a round, for of
-    46 poisoned data sets, whose misses had been mended, five and none were missed (an even prior): no figure for
+    beside a trigger score that was learned from them, each a hypothesis. contradiction_filled_...: as in
+    ``pud.content``, here of images of whose label the infected model is sure by ``belief``, for a class that only
+    the current model says was filled. confidence_in_filled: at least, that a filled class is a target;
+    confidence_in_none: at most, that there is none, from the infected model alone and after a round, for of 46
+    poisoned data sets, whose misses had been mended, five and none were missed (an even prior): no figure for
     attacks of a new kind. images_per_dimension: anchors for each dimension of their covariance: one estimated from
     too few makes every other image look far.
     """
@@ -69,9 +69,9 @@ class DetectConfig:
     doubt_limit: float = 6.0
     doubt_weights: tuple[float, ...] = (0.25, 0.75)
     belief: Share = 0.35
-    believed_share: Share = 0.0025
     contradiction_filled_confidence: Share = 0.5
-    contradiction_filled_quantile: Share = 0.125
+    contradiction_filled_share: tuple[Share, Share] = (0.02, 0.0025)
+    contradiction_filled_quantiles: tuple[Share, Share] = (0.375, 0.125)
     confidence_in_filled: Share = 0.9
     confidence_in_none: tuple[Share, Share] = (0.9, 0.98)
     minimum_class_size: int = 30
@@ -303,6 +303,15 @@ def sent_by_others(counts: np.ndarray, label: int, quantile: float = 0.5) -> flo
     return float(np.quantile(np.delete(counts, label), quantile))
 
 
+def is_filled(counts: np.ndarray, label: int, size: int, quantiles: Sequence[float], shares: Sequence[float]) -> bool:
+    """Tell whether most other classes sent their share of a class, or nearly all a smaller one, and two images.
+
+    counts: (k,), as in ``sent_by_others``; size: of the class; a quantile over the other classes for each share.
+    """
+    pairs = zip(quantiles, shares, strict=True)
+    return any(sent_by_others(counts, label, quantile) >= max(2.0, share * size) for quantile, share in pairs)
+
+
 def intruder_odds(logits: np.ndarray, labels: np.ndarray, limit: float) -> np.ndarray:
     """Return (n,): log odds that an image was put into its class, from a purified model's logits (n, k).
 
@@ -332,8 +341,9 @@ def is_put_there(infected: Evidence, current: Evidence, members: np.ndarray, con
     believed = scipy.special.softmax(infected.logits[members], axis=1)[:, label] >= config.belief
     counted = votes[believed & (votes.max(1) >= config.contradiction_filled_confidence)].argmax(1)
     counts = np.bincount(counted, minlength=votes.shape[1])
-    sent = sent_by_others(counts, label, config.contradiction_filled_quantile)
-    return sent >= config.believed_share * len(members)
+    return is_filled(
+        counts, label, len(members), config.contradiction_filled_quantiles, config.contradiction_filled_share
+    )
 
 
 def is_opposed(suspicion: np.ndarray, odds: np.ndarray) -> bool:

@@ -66,11 +66,14 @@ def test_an_honest_class_has_none(counts: list[int]) -> None:
 
 
 FEW = [0, 9, 40, 9, 8, 60, 2, 9, 9, 8]  # of nearly every class, as from poison of 1 %
+MANY = [0, 90, 60, 90, 3, 90, 4, 90, 90, 90]  # of most, where the trigger makes coats and shirts look like others
 NEIGHBOURS = [0, 5, 185, 116, 105, 2, 300, 0, 50, 0]  # of many classes, as among shirts
 
 
-@pytest.mark.parametrize(("counts", "filled"), [(FEW, True), (NEIGHBOURS, False)])
-def test_a_purified_model_sees_that_few_of_nearly_every_class_fill_another(counts: list[int], filled: bool) -> None:
+@pytest.mark.parametrize(("counts", "filled"), [(FEW, True), (MANY, True), (NEIGHBOURS, False)])
+def test_a_purified_model_sees_that_few_of_nearly_every_class_or_many_of_most_fill_another(
+    counts: list[int], filled: bool
+) -> None:
     votes, labels = votes_for(counts, label=0, honest=2000 - sum(counts))
     assert bool(len(intruders(votes, labels, 0, CONFIG.of_contradictions()))) == filled
 
