@@ -108,12 +108,14 @@ def _rate_of(attack: str) -> str:
     return "target class" if attack in CLEAN_LABEL else "training set"
 
 
+def highest_rates(seed: int) -> list[Cell]:
+    """Return a seed's cells at the highest rate of every attack."""
+    return [at_rate(*attack, 0, seed) for attack in ATTACKS]
+
+
 def all_cells() -> list[Cell]:
-    """Return every cell: four seeds at the highest rate, and the other rates."""
-    seeds = (*SEEDS, HELD_OUT_SEED)
-    return [cell for seed in seeds for cell in (*(at_rate(*attack, 0, seed) for attack in ATTACKS), innocent(seed))] + (
-        other_rates()
-    )
+    """Return every cell: four seeds at the highest rate and without poison, and the other rates."""
+    return [cell for seed in (*SEEDS, HELD_OUT_SEED) for cell in (*highest_rates(seed), innocent(seed))] + other_rates()
 
 
 def other_rates() -> list[Cell]:

@@ -250,6 +250,21 @@ def test_the_state_before_the_first_round_is_the_infected_model() -> None:
     assert copy.deepcopy(state).rounds_done == 0
 
 
+def test_an_image_that_is_clean_and_accused_is_trained_on_and_not_forgotten(train_split: Split) -> None:
+    """A relabelled image: with no push away to be done, its weight does not matter."""
+
+    def student(weight: float) -> ResNet:
+        state = State.initial(small_model(), 96)
+        state.clean[:] = True
+        state.poisoned[80:] = True
+        config = dataclasses.replace(CONFIG, unlearn_weight=weight)
+        images, generator = np.array(train_split.images[:96]), torch.Generator().manual_seed(0)
+        purify(state, images, train_split.labels[:96], config, generator=generator, device=CPU)
+        return state.student
+
+    assert same(student(0.0), student(5.0))
+
+
 @pytest.mark.parametrize(("attacking", "moved"), [(0, False), (1, True)])
 def test_only_the_adversarial_epochs_attack(attacking: int, moved: bool, train_split: Split) -> None:
     """Without them the size of the ball does not matter."""
