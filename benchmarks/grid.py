@@ -508,8 +508,8 @@ def is_done(cell: Cell, entry: str, content: dict[str, Any]) -> bool:
     known = known_of(entry, content)
     if known is None or known.get("defence", DEFENCE) != DEFENCE:
         return False
-    model = _digest(cell) or content["entries"].get(DEFAULT, {}).get("infected_model")
-    return entry.removeprefix("autoattack ") in BOUNDS or known.get("infected_model") in (None, model)
+    model = _digest(cell) or content["entries"].get(DEFAULT, known).get("infected_model")
+    return entry.removeprefix("autoattack ") in BOUNDS or known.get("infected_model") == model
 
 
 def is_needless(cell: Cell, entry: str, content: dict[str, Any]) -> bool:

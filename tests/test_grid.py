@@ -91,15 +91,22 @@ def test_a_cell_s_entries_are_of_one_infected_model(tmp_path: Path, monkeypatch:
     bounds += [f"autoattack {bound}" for bound in bounds]
     entries = own + bounds
     monkeypatch.setattr(grid, "_digest", lambda cell: "the first")
+    grid.record(CELL, "infected")
+    monkeypatch.setattr(grid, "_digest", lambda cell: None)  # a fresh checkout
+    assert is_done(CELL, "infected", CELL.load(tmp_path))  # and an attack that failed: no other entry
+    monkeypatch.setattr(grid, "_digest", lambda cell: "the first")
     for entry in entries:
         grid.record(CELL, entry)
-    monkeypatch.setattr(grid, "_digest", lambda cell: None)  # a fresh checkout
+    monkeypatch.setattr(grid, "_digest", lambda cell: None)
     assert all(is_done(CELL, entry, CELL.load(tmp_path)) for entry in entries)
     monkeypatch.setattr(grid, "_digest", lambda cell: "trained again, elsewhere")
     assert [entry for entry in entries if not is_done(CELL, entry, CELL.load(tmp_path))] == own
     grid.record(CELL, "robust")
     monkeypatch.setattr(grid, "_digest", lambda cell: None)
     assert not is_done(CELL, grid.FILTER, CELL.load(tmp_path))  # of another model than robust
+    content = CELL.load(tmp_path)
+    del content["entries"]["infected"]["infected_model"]
+    assert not is_done(CELL, "infected", content)  # of nobody knows which
 
 
 def test_two_processes_may_measure_entries_of_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
