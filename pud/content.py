@@ -61,9 +61,9 @@ class ContentConfig:
     witness_epochs: Count = 2
     witness_mix_level: Share = 0.5
     witness_noise_level: float = 0.3
-    filled_confidence: Share = 0.95
-    filled_share: tuple[Share, Share] = (0.012, 0.012)
-    filled_quantiles: tuple[Share, Share] = (0.5, 0.125)
+    filled_confidence: Share = DetectConfig.filled_confidence
+    filled_share: tuple[Share, Share] = DetectConfig.filled_share
+    filled_quantiles: tuple[Share, Share] = DetectConfig.filled_quantiles
     vote_confidence: Share = 0.8
     outsider_share: Share = 0.02
     outsider_separation: float = DetectConfig.separation

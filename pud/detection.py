@@ -13,10 +13,10 @@ come from *anchors*, by several hypotheses about which images are clean:
 Later rounds add *prediction consistency* (the paper's data purification), how far the current model has left the
 infected one. Where a class was filled by what the current model says, too, the judge that learned from its
 contradictions is heard, beside which the intruder odds by that model count little or much; where the witnesses had
-said so before, nothing else is, and where not, no hypothesis that those odds oppose. The hypothesis whose scores fall
-apart most (Ashman's D) counts. A class is a *target* when it was filled, or when its two modes are two populations in
-the infected model's features and the upper one is not merely hard images; the verdict is the posterior of the upper
-mode.
+said so before, nothing else is, and where not, no hypothesis that those odds oppose. Of the hypotheses that accuse
+most of what the witnesses know to be put there, the one whose scores fall apart most (Ashman's D) counts. A class is a
+*target* when it was filled, or when its two modes are two populations in the infected model's features and the upper
+one is not merely hard images; the verdict is the posterior of the upper mode.
 """
 
 from collections.abc import Sequence
@@ -43,17 +43,18 @@ class DetectConfig:
 
     alpha: QUE's exponent. anchor_fraction: share of a class that anchors its clean statistics, central_fraction: the
     same where no cue leads to them, chosen anew ``refinements`` times. separation: Ashman's D in features from which
-    two modes, each of ``minimum_mode_size``, are two populations. certainty: posterior from which a verdict is clean or
-    poisoned, and probability from which a vote on what an image shows is beyond doubt. variation, sureness: below both,
-    an outlying mode holds hard images only. agreement: rank correlation with the trigger score that a filled class's
-    suspicion must have. doubt_limit: of the log odds against the given label. doubt_weights: of the intruder odds
-    beside a trigger score that was learned from them, each a hypothesis. contradiction_filled_...: as in
-    ``pud.content``, here of images of whose label the infected model is sure by ``belief``, for a class that only
-    the current model says was filled. confidence_in_filled: at least, that a filled class is a target;
-    confidence_in_none: at most, that there is none, from the infected model alone and after a round, for of 46
-    poisoned data sets, whose misses had been mended, five and none were missed (an even prior): no figure for
-    attacks of a new kind. images_per_dimension: anchors for each dimension of their covariance: one estimated from
-    too few makes every other image look far.
+    two modes, each of ``minimum_mode_size``, are two populations. certainty: posterior from which a verdict is clean
+    or poisoned, and probability from which a vote on what an image shows is beyond doubt. variation, sureness: below
+    both, an outlying mode holds hard images only. agreement: rank correlation with the trigger score that a filled
+    class's suspicion must have. coverage: share of what the witnesses know to be put into a filled class that a
+    hypothesis must accuse. filled_...: as in ``pud.content``, for that. doubt_limit: of the log odds against the given
+    label. doubt_weights: of the intruder odds beside a trigger score that was learned from them, each a hypothesis.
+    contradiction_filled_...: as in ``pud.content``, here of images of whose label the infected model is sure by
+    ``belief``, for a class that only the current model says was filled. confidence_in_filled: at least, that a filled
+    class is a target; confidence_in_none: at most, that there is none, from the infected model alone and after a
+    round, for of 46 poisoned data sets, whose misses had been mended, five and none were missed (an even prior): no
+    figure for attacks of a new kind. images_per_dimension: anchors for each dimension of their covariance: one
+    estimated from too few makes every other image look far.
     """
 
     alpha: float = 4.0
@@ -66,6 +67,10 @@ class DetectConfig:
     variation: float = 0.68
     sureness: float = 0.15
     agreement: float = 0.5
+    coverage: Share = 0.5
+    filled_confidence: Share = 0.95
+    filled_share: tuple[Share, Share] = (0.012, 0.012)
+    filled_quantiles: tuple[Share, Share] = (0.5, 0.125)
     doubt_limit: float = 6.0
     doubt_weights: tuple[float, ...] = (0.25, 0.75)
     belief: Share = 0.35
@@ -255,7 +260,9 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
             hypotheses += [values for values in found if not (judged and is_opposed(values, odds[members]))]
             hypotheses += [infected.trigger_score[members] + doubt[members]] if by_witnesses else []
         modes = [two_modes(values) for values in hypotheses]
-        chosen = int(np.argmax([apart for apart, _, _ in modes]))
+        covering = [covered(infected, members, upper >= config.certainty, config) for _, _, upper in modes]
+        ranks = [(share >= config.coverage, apart) for share, (apart, _, _) in zip(covering, modes, strict=True)]
+        chosen = ranks.index(max(ranks))
         values = hypotheses[chosen]
         separation[label], threshold, upper = modes[chosen]
         upmost = upper >= config.certainty
@@ -310,6 +317,19 @@ def is_filled(counts: np.ndarray, label: int, size: int, quantiles: Sequence[flo
     """
     pairs = zip(quantiles, shares, strict=True)
     return any(sent_by_others(counts, label, quantile) >= max(2.0, share * size) for quantile, share in pairs)
+
+
+def covered(evidence: Evidence, members: np.ndarray, accused: np.ndarray, config: DetectConfig) -> float:
+    """Return the share of what the witnesses know to be put into a class that is accused (bool, of its members).
+
+    The median over the other classes, of which some are natural neighbours; 1 where the witnesses see nothing filled.
+    """
+    label, votes = evidence.labels[members[0]], evidence.votes[members]
+    known = votes.max(1) >= config.filled_confidence
+    counts, named = (np.bincount(votes[rows].argmax(1), minlength=votes.shape[1]) for rows in (known, known & accused))
+    if not is_filled(counts, label, len(members), config.filled_quantiles, config.filled_share):
+        return 1.0
+    return sent_by_others(named / np.maximum(counts, 1), label)
 
 
 def intruder_odds(logits: np.ndarray, labels: np.ndarray, limit: float) -> np.ndarray:

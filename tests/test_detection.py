@@ -12,6 +12,7 @@ from pud.detection import (
     DetectConfig,
     Detection,
     anchored_que_scores,
+    covered,
     detect,
     fisher_separation,
     intruder_odds,
@@ -303,6 +304,34 @@ def test_a_fragile_trigger_is_found_by_what_its_images_show(poison: int) -> None
     assert detection.target_labels == [TARGET]
     assert accused[poisoned].mean() > 0.95
     assert accused[~poisoned].mean() < 0.01
+
+
+def test_what_tells_apart_only_some_of_what_the_witnesses_know_is_outweighed() -> None:
+    """Poison that shows class 3 lies far off and survives; the rest of it is known by its trigger alone."""
+    evidence = filled(150, 0, fragile=False)
+    poisoned, random = is_poisoned(evidence.labels, 150), np.random.default_rng(0)
+    votes = from_all_classes(evidence.labels, poisoned) + np.float32(0.09)
+    far = votes[:, 3] > 0.9
+    features = random.normal(size=evidence.features.shape) + 20 * far[:, None]
+    survival = random.uniform(0, 0.5, len(far)) + 0.5 * far
+    evidence = dataclasses.replace(
+        evidence, votes=votes, features=features, noise_survival=survival, mix_survival=survival
+    )
+    for coverage, found in ((0.0, far), (CONFIG.coverage, poisoned)):
+        judged = detect(evidence, evidence, dataclasses.replace(CONFIG, agreement=0.0, coverage=coverage))
+        assert judged.target_labels == [TARGET]
+        assert ((judged.verdict == POISONED) == found).mean() > 0.95
+
+
+def test_coverage_is_of_a_typical_class_and_whole_where_nothing_was_filled() -> None:
+    evidence = filled(150, 0, fragile=False)
+    members = np.flatnonzero(evidence.labels == TARGET)
+    put = is_poisoned(evidence.labels, 150)
+    evidence = dataclasses.replace(evidence, votes=from_all_classes(evidence.labels, put) + np.float32(0.09))
+    shown, known = evidence.votes[members].argmax(1), put[members]
+    assert covered(evidence, members, known & (shown != 3), CONFIG) == 1
+    assert covered(evidence, members, known & (shown == 3), CONFIG) == 0
+    assert covered(evidence, members, ~known, dataclasses.replace(CONFIG, filled_share=(0.5, 0.5))) == 1
 
 
 def test_a_filled_class_is_named_for_sure_whatever_its_separation() -> None:
