@@ -45,16 +45,17 @@ class DetectConfig:
     same where no cue leads to them, chosen anew ``refinements`` times. separation: Ashman's D in features from which
     two modes, each of ``minimum_mode_size``, are two populations. certainty: posterior from which a verdict is clean
     or poisoned, and probability from which a vote on what an image shows is beyond doubt. variation, sureness: below
-    both, an outlying mode holds hard images only. agreement: rank correlation with the trigger score that a filled
-    class's suspicion must have. coverage: share of what the witnesses know to be put into a filled class that a
-    hypothesis must accuse. filled_...: as in ``pud.content``, for that. doubt_limit: of the log odds against the given
-    label. doubt_weights: of the intruder odds beside a trigger score that was learned from them, each a hypothesis.
-    contradiction_filled_...: as in ``pud.content``, here of images of whose label the infected model is sure by
-    ``belief``, for a class that only the current model says was filled. confidence_in_filled: at least, that a filled
-    class is a target; confidence_in_none: at most, that there is none, from the infected model alone and after a
-    round, for of 46 poisoned data sets, whose misses had been mended, five and none were missed (an even prior): no
-    figure for attacks of a new kind. images_per_dimension: anchors for each dimension of their covariance: one
-    estimated from too few makes every other image look far.
+    both, an outlying mode holds hard images only, unless it lies ``evident_separation`` off, as no honest one did.
+    agreement: rank correlation with the trigger score that a filled class's suspicion must have. coverage: share of
+    what the witnesses know to be put into a filled class that a hypothesis must accuse. filled_...: as in
+    ``pud.content``, for that. doubt_limit: of the log odds against the given label. doubt_weights: of the intruder
+    odds beside a trigger score that was learned from them, each a hypothesis. contradiction_filled_...: as in
+    ``pud.content``, here of images of whose label the infected model is sure by ``belief``, for a class that only the
+    current model says was filled. confidence_in_filled: at least, that a filled class is a target; confidence_in_none:
+    at most, that there is none, from the infected model alone and after a round, for of 46 poisoned data sets, whose
+    misses had been mended, five and none were missed (an even prior): no figure for attacks of a new kind.
+    images_per_dimension: anchors for each dimension of their covariance: one estimated from too few makes every other
+    image look far.
     """
 
     alpha: float = 4.0
@@ -66,6 +67,7 @@ class DetectConfig:
     certainty: Annotated[float, Range(0.5, 1, "from 0.5 to 1")] = 0.9
     variation: float = 0.68
     sureness: float = 0.15
+    evident_separation: float = 12.0
     agreement: float = 0.5
     coverage: Share = 0.5
     filled_confidence: Share = 0.95
@@ -271,7 +273,8 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
         apart = separation[label] >= config.separation
         # an outlying mode that shows what its class shows and of which the model is unsure holds hard images only
         mislabelled = filled or shown_variation(infected, members, upmost) >= config.variation
-        if filled or (apart and (mislabelled or is_sure(infected, members, upmost, config))):
+        evident = separation[label] >= config.evident_separation
+        if filled or (apart and (evident or mislabelled or is_sure(infected, members, upmost, config))):
             targets.append(label)
             posterior[members] = upper
             relabel[members] = mislabelled

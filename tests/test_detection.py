@@ -417,13 +417,18 @@ def test_an_accused_image_shows_its_label_where_the_accused_show_what_their_clas
         np.testing.assert_array_equal(detection.shown == evidence.labels, accused & rightly)
 
 
-def test_hard_images_are_not_poison() -> None:
+@pytest.mark.parametrize(("nearer", "found"), [(0.5, []), (0.0, [TARGET])])
+def test_hard_images_are_not_poison_unless_they_lie_too_far_off_for_that(nearer: float, found: list[int]) -> None:
     """An outlying mode that shows what its class shows, and of which the model is unsure."""
     evidence = synthetic(30, 0)
     hard = is_poisoned(evidence.labels, 30)
+    others = (evidence.labels == TARGET) & ~hard
+    moved = evidence.features.copy()
+    moved[hard] -= nearer * (moved[hard].mean(0) - moved[others].mean(0))
+    evidence = dataclasses.replace(evidence, features=moved)
     unsure = dataclasses.replace(evidence, logits=np.where(hard[:, None], 0.1, 1) * evidence.logits)
     assert detect(evidence, evidence, CONFIG).target_labels == [TARGET]
-    assert detect(unsure, unsure, CONFIG).target_labels == []
+    assert detect(unsure, unsure, CONFIG).target_labels == found
 
 
 def test_variation_is_half_the_sum_of_the_differences() -> None:
