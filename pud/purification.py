@@ -70,11 +70,10 @@ PRESETS: dict[str, PurifyConfig] = {
     # clean accuracy above all: what follows the first round is attacked a little
     "erase": PurifyConfig(
         keep=(0.2, 1.0),
-        epochs=(2, 3),
+        epochs=(2, 4),
         learning_rate=(0.05, 0.1),
         adversarial_fraction=(0.6, 0.1),
         epsilon=(8 / 255, 4 / 255),
-        stamp_rate=0.3,
     ),
     # the schedule of the paper's reference, without its oracles
     "paper": PurifyConfig(
