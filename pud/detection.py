@@ -16,7 +16,8 @@ contradictions is heard, beside which the intruder odds by that model count litt
 said so before, nothing else is, and where not, no hypothesis that those odds oppose. Of the hypotheses that accuse
 most of what the witnesses know to be put there, the one whose scores fall apart most (Ashman's D) counts. A class is a
 *target* when it was filled, or when its two modes are two populations in the infected model's features and the upper
-one is not merely hard images; the verdict is the posterior of the upper mode.
+one is not merely hard images; where they are not, the upper mode is parted again. The verdict is the posterior of the
+upper mode.
 """
 
 from collections.abc import Sequence
@@ -45,17 +46,17 @@ class DetectConfig:
     same where no cue leads to them, chosen anew ``refinements`` times. separation: Ashman's D in features from which
     two modes, each of ``minimum_mode_size``, are two populations. certainty: posterior from which a verdict is clean
     or poisoned, and probability from which a vote on what an image shows is beyond doubt. variation, sureness: below
-    both, an outlying mode holds hard images only, unless it lies ``evident_separation`` off, as no honest one did.
-    agreement: rank correlation with the trigger score that a filled class's suspicion must have. coverage: share of
-    what the witnesses know to be put into a filled class that a hypothesis must accuse. filled_...: as in
-    ``pud.content``, for that. doubt_limit: of the log odds against the given label. doubt_weights: of the intruder
-    odds beside a trigger score that was learned from them, each a hypothesis. contradiction_filled_...: as in
-    ``pud.content``, here of images of whose label the infected model is sure by ``belief``, for a class that only the
-    current model says was filled. confidence_in_filled: at least, that a filled class is a target; confidence_in_none:
-    at most, that there is none, from the infected model alone and after a round, for of 46 poisoned data sets, whose
-    misses had been mended, five and none were missed (an even prior): no figure for attacks of a new kind.
-    images_per_dimension: anchors for each dimension of their covariance: one estimated from too few makes every other
-    image look far.
+    both, an outlying mode holds hard images only, unless it lies ``evident_separation`` off, as no honest one did; so
+    far off must lie what was parted again. agreement: rank correlation with the trigger score that a filled class's
+    suspicion must have. coverage: share of what the witnesses know to be put into a filled class that a hypothesis
+    must accuse. filled_...: as in ``pud.content``, for that. doubt_limit: of the log odds against the given label.
+    doubt_weights: of the intruder odds beside a trigger score that was learned from them, each a hypothesis.
+    contradiction_filled_...: as in ``pud.content``, here of images of whose label the infected model is sure by
+    ``belief``, for a class that only the current model says was filled. confidence_in_filled: at least, that a filled
+    class is a target; confidence_in_none: at most, that there is none, from the infected model alone and after a
+    round, for of 46 poisoned data sets, whose misses had been mended, five and none were missed (an even prior): no
+    figure for attacks of a new kind. images_per_dimension: anchors for each dimension of their covariance: one
+    estimated from too few makes every other image look far.
     """
 
     alpha: float = 4.0
@@ -210,6 +211,19 @@ def fisher_separation(features: np.ndarray, upper: np.ndarray, minimum: int) -> 
     return float(np.mean(found))
 
 
+def part_again(values: np.ndarray, posterior: np.ndarray, config: DetectConfig) -> tuple[float, np.ndarray]:
+    """Return the threshold between the two modes of the upper mode of values (n,), and the posterior (n,) of the upper.
+
+    An upper mode may hold poison and the edge of what is honest, where few images are poisoned.
+    """
+    rows = np.flatnonzero(posterior >= config.certainty)
+    inner = np.zeros(len(values))
+    if len(rows) < 2 * config.minimum_mode_size:
+        return float(values.max()), inner
+    _, threshold, inner[rows] = two_modes(values[rows])
+    return threshold, inner
+
+
 def hypotheses_of(
     infected: Evidence, members: np.ndarray, survival: np.ndarray, change: np.ndarray | None, config: DetectConfig
 ) -> list[np.ndarray]:
@@ -267,9 +281,16 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
         chosen = ranks.index(max(ranks))
         values = hypotheses[chosen]
         separation[label], threshold, upper = modes[chosen]
-        upmost = upper >= config.certainty
         if not filled:
-            separation[label] = fisher_separation(infected.features[members], upmost, config.minimum_mode_size)
+            features, smallest = infected.features[members], config.minimum_mode_size
+            separation[label] = fisher_separation(features, upper >= config.certainty, smallest)
+            if separation[label] < config.separation:
+                for candidate, (_, _, outer) in zip(hypotheses, modes, strict=True):
+                    cut, inner = part_again(candidate, outer, config)
+                    apart = fisher_separation(features, inner >= config.certainty, smallest)
+                    if apart >= max(separation[label], config.evident_separation):
+                        separation[label], values, threshold, upper = apart, candidate, cut, inner
+        upmost = upper >= config.certainty
         apart = separation[label] >= config.separation
         # an outlying mode that shows what its class shows and of which the model is unsure holds hard images only
         mislabelled = filled or shown_variation(infected, members, upmost) >= config.variation

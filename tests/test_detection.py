@@ -18,6 +18,7 @@ from pud.detection import (
     intruder_odds,
     is_opposed,
     label_doubt,
+    part_again,
     perturbation_consistency,
     prediction_change,
     que_scores,
@@ -143,6 +144,18 @@ def test_a_wide_upper_mode_does_not_claim_the_lower_end() -> None:
     random = np.random.default_rng(0)
     values = np.concatenate([random.normal(0, 0.3, 500), random.normal(6, 3, 500), [-9.0]])
     assert two_modes(values)[2][-1] == 0
+
+
+def test_poison_is_parted_from_the_edge_of_what_is_honest() -> None:
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.normal(0, 1, 1500), random.normal(5, 1, 200), random.normal(9.5, 0.3, 100)])
+    poisoned = np.arange(len(values)) >= 1700
+    outer = two_modes(values)[2]
+    assert (outer >= CONFIG.certainty).sum() > 250
+    threshold, inner = part_again(values, outer, CONFIG)
+    assert 7 < threshold < 9.5
+    assert ((inner >= CONFIG.certainty) == poisoned).mean() > 0.999
+    assert not part_again(values, np.where(poisoned, outer, 0) * (np.arange(len(values)) < 1715), CONFIG)[1].any()
 
 
 def test_a_prediction_that_changes_costs_half_a_point_more() -> None:
