@@ -211,6 +211,31 @@ def fisher_separation(features: np.ndarray, upper: np.ndarray, minimum: int) -> 
     return float(np.mean(found))
 
 
+def part(
+    infected: Evidence, members: np.ndarray, hypotheses: list[np.ndarray], filled: bool, config: DetectConfig
+) -> tuple[float, np.ndarray, float, np.ndarray]:
+    """Part a class in two by the best of the hypotheses, which are suspicions of its members, (m,).
+
+    Return how far its modes are apart, the suspicions, the threshold between them and the upper mode's posterior, (m,).
+    """
+    modes = [two_modes(values) for values in hypotheses]
+    covering = [covered(infected, members, upper >= config.certainty, config) for _, _, upper in modes]
+    ranks = [(share >= config.coverage, apart) for share, (apart, _, _) in zip(covering, modes, strict=True)]
+    chosen = ranks.index(max(ranks))
+    values, (separation, threshold, upper) = hypotheses[chosen], modes[chosen]
+    if filled:
+        return separation, values, threshold, upper
+    features, smallest = infected.features[members], config.minimum_mode_size
+    separation = fisher_separation(features, upper >= config.certainty, smallest)
+    if separation < config.separation:
+        for candidate, (_, _, outer) in zip(hypotheses, modes, strict=True):
+            cut, inner = part_again(candidate, outer, config)
+            apart = fisher_separation(features, inner >= config.certainty, smallest)
+            if apart >= max(separation, config.evident_separation):
+                separation, values, threshold, upper = apart, candidate, cut, inner
+    return separation, values, threshold, upper
+
+
 def part_again(values: np.ndarray, posterior: np.ndarray, config: DetectConfig) -> tuple[float, np.ndarray]:
     """Return the threshold between the two modes of the upper mode of values (n,), and the posterior (n,) of the upper.
 
@@ -275,21 +300,7 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
             found = hypotheses_of(infected, members, survival[members], left, config)
             hypotheses += [values for values in found if not (judged and is_opposed(values, odds[members]))]
             hypotheses += [infected.trigger_score[members] + doubt[members]] if by_witnesses else []
-        modes = [two_modes(values) for values in hypotheses]
-        covering = [covered(infected, members, upper >= config.certainty, config) for _, _, upper in modes]
-        ranks = [(share >= config.coverage, apart) for share, (apart, _, _) in zip(covering, modes, strict=True)]
-        chosen = ranks.index(max(ranks))
-        values = hypotheses[chosen]
-        separation[label], threshold, upper = modes[chosen]
-        if not filled:
-            features, smallest = infected.features[members], config.minimum_mode_size
-            separation[label] = fisher_separation(features, upper >= config.certainty, smallest)
-            if separation[label] < config.separation:
-                for candidate, (_, _, outer) in zip(hypotheses, modes, strict=True):
-                    cut, inner = part_again(candidate, outer, config)
-                    apart = fisher_separation(features, inner >= config.certainty, smallest)
-                    if apart >= max(separation[label], config.evident_separation):
-                        separation[label], values, threshold, upper = apart, candidate, cut, inner
+        separation[label], values, threshold, upper = part(infected, members, hypotheses, filled, config)
         upmost = upper >= config.certainty
         apart = separation[label] >= config.separation
         # an outlying mode that shows what its class shows and of which the model is unsure holds hard images only
