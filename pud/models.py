@@ -137,6 +137,12 @@ ARCHITECTURES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 }
 
 
+def check_architecture(name: str) -> None:
+    """Raise InputError for the name of no architecture."""
+    if name not in ARCHITECTURES:
+        raise InputError(f"unknown architecture {name!r}: choose one of {', '.join(sorted(ARCHITECTURES))}")
+
+
 def make_model(
     architecture: str,
     input_shape: Sequence[int],
@@ -151,8 +157,7 @@ def make_model(
     Raises:
         InputError: the architecture is unknown.
     """
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"unknown architecture {architecture!r}: choose one of {', '.join(sorted(ARCHITECTURES))}")
+    check_architecture(architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         widths, blocks = ARCHITECTURES[architecture]

@@ -11,6 +11,7 @@ from torch.nn import functional
 from pud.config import Count, Part, Positive
 from pud.data import pixels
 from pud.device import autocast
+from pud.models import check_architecture
 from pud.progress import track
 
 
@@ -24,6 +25,9 @@ class TrainConfig:
     momentum: Part = 0.9
     weight_decay: float = 5e-4
     batch_size: Count = 128
+
+    def __post_init__(self) -> None:
+        check_architecture(self.architecture)
 
 
 def train(
