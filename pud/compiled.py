@@ -20,6 +20,7 @@ TYPES: dict[str, tuple[str, Check]] = {
     "LIST": ("a JSON list", lambda value: isinstance(value, list)),
     "STRUCT": ("a JSON object", lambda value: isinstance(value, dict)),
 }
+NUMBERS = {"NUMBER_INTEGER": int, "NUMBER_DOUBLE": float}  # kfp.local takes no 0 for 0.0
 
 
 def read_parameters(pairs: Sequence[str], file: Path | None) -> dict[str, Any]:
@@ -111,8 +112,8 @@ def _as_declared(name: str, value: Any, kind: str) -> Any:
             read = json.loads(value)
         json.dumps(read, allow_nan=False)
         right = fits(read)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         right = False
     if not right:
         raise InputError(f"parameter {name} is {value!r}: give {wanted}")
-    return int(read) if kind == "NUMBER_INTEGER" else read
+    return NUMBERS[kind](read) if kind in NUMBERS else read

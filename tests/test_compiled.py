@@ -39,6 +39,13 @@ def test_parameters_that_cannot_be_read_are_refused(tmp_path: Path, pairs: list[
         read_parameters(pairs, file)
 
 
+def test_a_whole_number_serves_where_any_number_does_and_becomes_one() -> None:
+    read = checked({"poison_rate": "0", "seed": "2.0"}, read_pipeline(PIPELINE), PIPELINE)
+    assert repr(read) == "{'poison_rate': 0.0, 'seed': 2}"
+    with pytest.raises(InputError, match=r"poison_rate is .*: give a number"):
+        checked({"poison_rate": 10**400}, read_pipeline(PIPELINE), PIPELINE)
+
+
 def test_the_steps_are_the_tasks_that_run_a_container() -> None:
     steps = steps_of(read_pipeline(PIPELINE))
     assert {"poison", "train", "detect-2", "evaluate", "finish"} <= steps
