@@ -19,11 +19,13 @@ def adversarial_probe(
     """Gather every evidence that detection needs from a model; settings are those of pud.probing.ProbeConfig."""
     from pathlib import Path
 
+    from components.guard import guarded
     from components.metrics import leave
     from pud.config import from_mapping
     from pud.probing import ProbeConfig
     from pud.steps.probe import probe_step
 
-    config = from_mapping(ProbeConfig, settings)
-    folders = (Path(model.path), Path(dataset.path))
-    leave(metrics, probe_step(*folders, config, seed=seed, device=device, probe_folder=Path(probe.path)))
+    with guarded(model, dataset):
+        config = from_mapping(ProbeConfig, settings)
+        folders = (Path(model.path), Path(dataset.path))
+        leave(metrics, probe_step(*folders, config, seed=seed, device=device, probe_folder=Path(probe.path)))

@@ -17,11 +17,13 @@ def detect(
     """Judge every training image; settings are those of pud.detection.DetectConfig."""
     from pathlib import Path
 
+    from components.guard import guarded
     from components.metrics import leave
     from pud.config import from_mapping
     from pud.detection import DetectConfig
     from pud.steps.detect import detect_step
 
-    config = from_mapping(DetectConfig, settings)
-    probes = (Path(infected_probe.path), Path(probe.path))
-    leave(metrics, detect_step(*probes, config, detection=Path(detection.path)))
+    with guarded(infected_probe, probe):
+        config = from_mapping(DetectConfig, settings)
+        probes = (Path(infected_probe.path), Path(probe.path))
+        leave(metrics, detect_step(*probes, config, detection=Path(detection.path)))

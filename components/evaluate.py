@@ -29,25 +29,27 @@ def evaluate(
     import os
     from pathlib import Path
 
+    from components.guard import guarded
     from components.metrics import leave
     from components.tracking import tracking_of
     from pud.config import from_mapping
     from pud.robustness import EvaluateConfig
     from pud.steps.evaluate import evaluate_step
 
-    values = evaluate_step(
-        stage,
-        Path(model.path),
-        Path(dataset.path),
-        Path(ground_truth.path),
-        from_mapping(EvaluateConfig, settings),
-        report=Path(report.path),
-        detection=Path(detection.path) if detection else None,
-        previous_report=Path(previous_report.path) if previous_report else None,
-        seed=seed,
-        device=device,
-        git_commit=git_commit or os.environ.get("PUD_COMMIT", ""),  # the image's
-        data_uri=data_uri,
-        tracking=tracking_of(tracking, job, job_name),
-    )
-    leave(metrics, values)
+    with guarded(model, dataset, ground_truth, detection, previous_report):
+        values = evaluate_step(
+            stage,
+            Path(model.path),
+            Path(dataset.path),
+            Path(ground_truth.path),
+            from_mapping(EvaluateConfig, settings),
+            report=Path(report.path),
+            detection=Path(detection.path) if detection else None,
+            previous_report=Path(previous_report.path) if previous_report else None,
+            seed=seed,
+            device=device,
+            git_commit=git_commit or os.environ.get("PUD_COMMIT", ""),  # the image's
+            data_uri=data_uri,
+            tracking=tracking_of(tracking, job, job_name),
+        )
+        leave(metrics, values)

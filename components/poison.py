@@ -22,12 +22,18 @@ def poison(
     metrics: Output[Metrics],
 ) -> None:
     """Plant a backdoor in the data set at data_uri; the ground truth is an artifact of its own."""
+    import os
     from pathlib import Path
 
+    from components.guard import guarded
     from components.metrics import leave
     from pud.poisoning import PoisonConfig
     from pud.steps.poison import poison_step
 
-    config = PoisonConfig(trigger, mapping, poison_rate, target_label, train_size)
-    folders = {"dataset": Path(dataset.path), "ground_truth": Path(ground_truth.path)}
-    leave(metrics, poison_step(data_uri, data_digest, config, seed=seed, device=device, **folders))
+    with guarded():
+        config = PoisonConfig(trigger, mapping, poison_rate, target_label, train_size)
+        folders = {"dataset": Path(dataset.path), "ground_truth": Path(ground_truth.path)}
+        room = float(os.environ.get("PUD_DATA_GIB", "inf"))  # what the pods of this pipeline have disks for
+        leave(
+            metrics, poison_step(data_uri, data_digest, config, seed=seed, device=device, maximum_gib=room, **folders)
+        )

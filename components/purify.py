@@ -21,10 +21,12 @@ def purify(
     pud.purification.purify_config."""
     from pathlib import Path
 
+    from components.guard import guarded
     from components.metrics import leave
     from pud.purification import purify_config
     from pud.steps.purify import purify_step
 
-    config = purify_config(settings)
-    inputs = (Path(model.path), Path(dataset.path), Path(detection.path))
-    leave(metrics, purify_step(*inputs, config, seed=seed, device=device, purified=Path(purified.path)))
+    with guarded(model, dataset, detection):
+        config = purify_config(settings)
+        inputs = (Path(model.path), Path(dataset.path), Path(detection.path))
+        leave(metrics, purify_step(*inputs, config, seed=seed, device=device, purified=Path(purified.path)))

@@ -16,10 +16,12 @@ def train(
     """Train a model plainly; settings are those of pud.training.TrainConfig."""
     from pathlib import Path
 
+    from components.guard import guarded
     from components.metrics import leave
     from pud.config import from_mapping
     from pud.steps.train import train_step
     from pud.training import TrainConfig
 
-    config = from_mapping(TrainConfig, settings)
-    leave(metrics, train_step(Path(dataset.path), config, seed=seed, device=device, model=Path(model.path)))
+    with guarded(dataset):
+        config = from_mapping(TrainConfig, settings)
+        leave(metrics, train_step(Path(dataset.path), config, seed=seed, device=device, model=Path(model.path)))

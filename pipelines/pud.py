@@ -1,4 +1,4 @@
-"""The DAG: poison -> train -> [probe -> detect -> purify -> evaluate] x rounds -> probe -> detect -> evaluate.
+"""The DAG: check -> poison -> train -> [probe -> detect -> purify -> evaluate] x rounds -> probe -> detect -> evaluate.
 
 The bracket is unrolled when this is compiled (``make compile``). Every evaluate extends the report of the one before
 it; only poison, evaluate and nothing else touch the ground truth.
@@ -16,6 +16,7 @@ from typing import Any
 from kfp import compiler, dsl
 
 from components.adversarial_probe import adversarial_probe
+from components.check import check
 from components.detect import detect
 from components.evaluate import evaluate
 from components.finish import finish
@@ -71,6 +72,15 @@ def defence(
     """Infect a classifier, purify it and its training data round by round, and measure every round."""
     cpu = (image, cpu_node_selector, cpu_tolerations)
     gpu = (image, gpu_node_selector, gpu_tolerations, accelerator, accelerator_count)
+    checked = check(
+        train_settings=train_settings,
+        probe_settings=probe_settings,
+        detect_settings=detect_settings,
+        purify_settings=purify_settings,
+        evaluate_settings=evaluate_settings,
+        tracking=tracking,
+    )
+    on_cpu_pool(checked, *cpu, retries=0)
     poisoned = poison(
         data_uri=data_uri,
         data_digest=data_digest,
@@ -82,7 +92,7 @@ def defence(
         seed=seed,
         device=device,
     )
-    with_data(on_cpu_pool(poisoned, *cpu))
+    with_data(on_cpu_pool(poisoned, *cpu).after(checked))
     dataset, ground_truth = poisoned.outputs["dataset"], poisoned.outputs["ground_truth"]
     trained = on_gpu_pool(train(dataset=dataset, settings=train_settings, seed=seed, device=device), *gpu)
     model = trained.outputs["model"]

@@ -1,12 +1,15 @@
 """Progress with an estimate: at most one line every five seconds, fit for logs."""
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+
+_last_sign = time.monotonic()
 
 MARK = "pud: "
 SECONDS = 5.0
@@ -24,14 +27,26 @@ class _Lines:
         sys.stderr.flush()
 
 
+def sign() -> None:
+    """Note that work goes on: for long work without a line of its own."""
+    global _last_sign
+    _last_sign = time.monotonic()
+
+
+def seconds_since_sign() -> float:
+    """Return how long nothing was said, no tracked item begun and no sign given."""
+    return time.monotonic() - _last_sign
+
+
 def say(text: str) -> None:
     """Print one line for the person who watches."""
+    sign()
     print(f"{MARK}{text}", file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[T], label: str) -> Iterable[T]:
+def track(items: Iterable[T], label: str) -> Iterator[T]:
     """Yield the items while a line every five seconds says how far ``label`` is and how long it still takes."""
-    return tqdm(
+    lines = tqdm(
         items,
         file=_Lines(),
         mininterval=SECONDS,
@@ -40,3 +55,6 @@ def track(items: Iterable[T], label: str) -> Iterable[T]:
         leave=False,
         bar_format=MARK + label + " {percentage:3.0f} %, {remaining} left",
     )
+    for item in lines:
+        sign()
+        yield item

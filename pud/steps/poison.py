@@ -1,6 +1,7 @@
 """Step poison: a clean data set in, a poisoned data set and its ground truth out."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 from pud.data import folder_digest, open_split, write_split
@@ -12,7 +13,9 @@ from pud.steps.truth import save_truth
 
 
 def data_folder(data_uri: str, data_digest: str) -> Path:
-    """Return the folder of the data set at a URI: ``file:FOLDER``, or ``dvc:`` and DVC storage, fetched by digest."""
+    """Return the folder of a data set: FOLDER or ``file:FOLDER``, or ``dvc:`` and DVC storage, fetched by digest."""
+    if Path(data_uri).is_dir():
+        return Path(data_uri)
     scheme, _, place = data_uri.partition(":")
     if scheme == "dvc" and place:
         from pud.storage import cache_folder, materialise  # minio is for those who need it
@@ -33,6 +36,7 @@ def poison_step(
     *,
     seed: int,
     device: str = "auto",
+    maximum_gib: float = math.inf,
     dataset: Path,
     ground_truth: Path,
 ) -> dict[str, float]:
@@ -40,13 +44,20 @@ def poison_step(
 
     Args:
         data_digest: the digest in ``data.dvc`` that the data must have; empty to skip the check.
+        maximum_gib: what the disks of the steps that follow have room for.
 
     Raises:
-        InputError: data that are missing, corrupt or of another digest, or settings that cannot be.
+        InputError: data that are missing, corrupt, too large or of another digest, or settings that cannot be.
     """
     prepare_process()
     where = resolve_device(device)
     source = data_folder(data_uri, data_digest)
+    size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file()) / 2**30
+    if size > maximum_gib:
+        raise InputError(
+            f"the data in {source} hold {size:.2f} GiB, and this pipeline's pods have disks for {maximum_gib:g}: "
+            f"compile it for more (make compile DATA_GIB={math.ceil(size)}) and submit that"
+        )
     digest = folder_digest(source)
     if data_digest and digest != data_digest:
         raise InputError(
