@@ -39,8 +39,14 @@ setup: $(READY) ## make .venv with everything pinned in constraints.txt
 demo: $(READY) $(DATA) ## the whole pipeline on this machine: BadNets on Fashion-MNIST, purified round by round
 	$(BIN)/pud run --trigger badnets --seed 0
 
+# the protobufs of the oldest Kubeflow Pipelines that is supported, apart from everything else
+build/kfp-2.15: | $(READY)
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt --target $@.partial \
+	  protobuf googleapis-common-protos && $(BIN)/pip install --quiet --no-deps --target $@.partial \
+	  kfp-kubernetes==2.15.0 kfp-pipeline-spec==2.15.0 && mv $@.partial $@
+
 # two processes of one thread each, for most of the time goes into imports; a file's tests share its servers
-test: $(READY) ## lint, types and tests
+test: $(READY) build/kfp-2.15 ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

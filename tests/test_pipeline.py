@@ -1,6 +1,7 @@
 """The compiled pipeline: not stale, in the right order, placed as asked, and blind to the ground truth."""
 
 import ast
+import copy
 import importlib
 import inspect
 import json
@@ -118,6 +119,25 @@ def models() -> list[str]:
 def test_the_compiled_pipeline_is_not_stale(tmp_path: Path) -> None:
     compiled_with(tmp_path)
     assert body(tmp_path / "pud.yaml") == body(COMPILED), "run make compile"
+
+
+def parsed_by_the_oldest_kubeflow(spec: Any, platform: Any) -> subprocess.CompletedProcess[str]:
+    protobufs = ROOT / "build" / "kfp-2.15"
+    assert (protobufs / "kfp").is_dir(), "run make build/kfp-2.15"
+    command = [sys.executable, "-I", "-S", str(ROOT / "tests" / "oldest_kubeflow.py"), str(protobufs)]
+    return subprocess.run(command, input=json.dumps([spec, platform]), capture_output=True, text=True, check=False)
+
+
+def test_the_oldest_kubeflow_that_is_supported_knows_every_field_of_both_documents() -> None:
+    done = parsed_by_the_oldest_kubeflow(SPEC, PLATFORM)
+    assert done.stdout == f"{len(EXECUTORS)}\n", done.stderr
+
+
+def test_the_oldest_kubeflow_refuses_a_field_that_came_later() -> None:
+    later = copy.deepcopy(PLATFORM)
+    executors = later["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    next(iter(executors.values()))["securityContext"] = {"runAsNonRoot": True}
+    assert "securityContext" in parsed_by_the_oldest_kubeflow(SPEC, later).stderr
 
 
 def test_every_component_runs_as_often_as_the_rounds_ask() -> None:
