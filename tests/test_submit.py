@@ -208,6 +208,19 @@ def test_a_run_is_submitted_with_the_parameters_and_both_specs(kubeflow: Kubeflo
     assert kubeflow.tokens == {f"Bearer {TOKEN}"}
 
 
+def caching(spec: Any) -> set[bool]:
+    parts = [spec["root"], *spec["components"].values()]
+    tasks = [task for part in parts for task in part.get("dag", {}).get("tasks", {}).values()]
+    return {task.get("cachingOptions", {}).get("enableCache", False) for task in tasks}
+
+
+def test_without_the_cache_no_task_of_any_nested_pipeline_is_cached(kubeflow: Kubeflow) -> None:
+    send(kubeflow, wait=False)
+    send(kubeflow, wait=False, cache=False)
+    usual, without = (made.pipeline_spec["pipeline_spec"] for made in kubeflow.submitted)
+    assert (caching(usual), caching(without)) == ({True, False}, {False})
+
+
 def test_the_experiment_is_used_again(kubeflow: Kubeflow) -> None:
     send(kubeflow, wait=False)
     send(kubeflow, wait=False)

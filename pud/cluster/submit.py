@@ -3,12 +3,15 @@
 import io
 import json
 import logging
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from pud.compiled import checked, read_pipeline, steps_of
 from pud.errors import InputError
@@ -42,6 +45,7 @@ def submit(
     wait: bool,
     timeout_seconds: float,
     poll_seconds: float,
+    cache: bool = True,
 ) -> str:
     """Submit a compiled pipeline and return the id of its run; with ``wait``, return once the run has succeeded.
 
@@ -57,6 +61,7 @@ def submit(
         run_name: None: the pipeline's name and the time.
         timeout_seconds: How long to wait. The run goes on when it is over.
         poll_seconds: Pause between two looks at the run; while the endpoint does not answer it doubles up to a minute.
+        cache: False: no step takes what Kubeflow's cache has of an earlier run, whose artifacts may have expired.
 
     Raises:
         InputError: what was given is wrong or was refused; or the token ran out while waiting, and the run goes on.
@@ -66,9 +71,10 @@ def submit(
     try:
         compiled = read_pipeline(pipeline)
         arguments = checked(parameters, compiled, pipeline)
-        with _explained(endpoint, namespace):
+        with _explained(endpoint, namespace), tempfile.TemporaryDirectory() as scratch:
             client = _client(endpoint, namespace, token, ca_bundle, verify_tls)
-            run_id = _create(client, endpoint, experiment, service_account, pipeline, arguments, run_name, namespace)
+            package = pipeline if cache else without_cache(pipeline, Path(scratch))
+            run_id = _create(client, endpoint, experiment, service_account, package, arguments, run_name, namespace)
         run = _Run(client, run_id, endpoint.rstrip("/"), namespace, steps_of(compiled))
         say(f"submitted: {run}")
         if wait:
@@ -78,6 +84,20 @@ def submit(
             raise type(error)(str(error).replace(token, "(token)")) from None
         raise
     return run_id
+
+
+def without_cache(pipeline: Path, folder: Path) -> Path:
+    """Write a compiled pipeline none of whose tasks is cached into a folder, and return its path.
+
+    kfp's own ``enable_caching=False`` reaches the tasks of the outermost pipeline only.
+    """
+    documents = list(yaml.safe_load_all(pipeline.read_text()))
+    for component in (documents[0]["root"], *documents[0]["components"].values()):
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            task["cachingOptions"] = {}
+    out = folder / pipeline.name
+    out.write_text(yaml.safe_dump_all(documents))
+    return out
 
 
 def _client(endpoint: str, namespace: str, token: str, ca_bundle: Path | None, verify_tls: bool) -> Any:
