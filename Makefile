@@ -12,7 +12,7 @@ VARIANT ?= cpu
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 IMAGE ?= pud:$(COMMIT)$(if $(filter cuda,$(VARIANT)),-cuda)
 # where the cpu variant's torch is, unless pip is told of wheels nearby; PyPI's is the one with CUDA
-WHEELS = $(PIP_FIND_LINKS)$(shell $(BIN)/pip config get global.find-links 2>/dev/null)
+WHEELS = $(or $(PIP_FIND_LINKS),$(shell $(BIN)/pip config get global.find-links 2>/dev/null))
 TORCH_INDEX ?= $(if $(WHEELS),,https://download.pytorch.org/whl/cpu)
 # and for the cuda variant PyPI's alone: no wheel of this machine
 PIP_SOURCE = $(if $(filter cuda,$(VARIANT)),PIP_FIND_LINKS= PIP_CONFIG_FILE=/dev/null,$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)))
@@ -77,30 +77,32 @@ bench: $(READY) $(DATA) ## the grid of attacks, defences and rivals into docs/re
 mlflow: $(READY) ## open the MLflow UI on the runs of this folder
 	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
 
-compile: $(READY) ## write pipelines/pud.yaml; ROUNDS=5 for another number of rounds
-	$(if $(ROUNDS),ROUNDS=$(ROUNDS)) $(if $(DATA_CACHE_PVC),DATA_CACHE_PVC=$(DATA_CACHE_PVC)) $(BIN)/python -m pipelines.pud
+compile: $(READY) ## write pipelines/pud.yaml (ROUNDS=5 for other rounds, DATA_CACHE_PVC=NAME, DATA_GIB=20 for larger data)
+	$(foreach name,ROUNDS DATA_CACHE_PVC DATA_GIB,$(if $($(name)),$(name)=$($(name)))) $(BIN)/python -m pipelines.pud
+
+wheel: $(READY) ## the Python package into build/dist
+	rm -rf build/dist build/lib
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/dist .
 
 lock: $(READY) ## write image/cpu.lock and image/cuda.lock from pyproject.toml and constraints.txt
-	TORCH_INDEX="$(TORCH_INDEX)" $(BIN)/python image/lock.py
+	TORCH_INDEX="$(TORCH_INDEX)" TORCH_WHEELS="$(WHEELS)" $(BIN)/python image/lock.py
 
+# what has only its source is built, by the locked setuptools; such a wheel is no file that the lock knows
 build/wheels/$(VARIANT)/.ready: image/$(VARIANT).lock | $(READY)
 	rm -rf $(@D) && mkdir -p $(@D)
-	$(PIP_SOURCE) $(BIN)/pip wheel --quiet --no-deps --wheel-dir $(@D) --requirement $< "setuptools>=77"
+	$(PIP_SOURCE) $(BIN)/pip wheel --quiet --no-deps --require-hashes --build-constraint $< --wheel-dir $(@D) --requirement $<
 	touch $@
 
 image: build/wheels/$(VARIANT)/.ready ## pud:COMMIT (VARIANT=cuda: pud:COMMIT-cuda; DOCKER=podman), its bill of materials, a scan
 	DOCKER_BUILDKIT=1 $(CLI) build --network host --tag $(IMAGE) --build-arg VARIANT=$(VARIANT) \
-	  --build-arg COMMIT=$(COMMIT) --build-arg PIP_ARGS=--no-index .
-	$(DOCKER) run --rm --network none $(IMAGE) python3 -c "import importlib.metadata as m; \
-	  print(*(f'{d.name}=={d.version}' for d in m.distributions() if d.name != 'pud'), sep='\n')" \
-	  | sort > build/sbom.txt
-	$(BIN)/cyclonedx-py requirements --output-reproducible --output-file build/sbom.json build/sbom.txt
+	  --build-arg COMMIT=$(COMMIT) $(if $(BASE),--build-arg BASE=$(BASE)) .
+	$(DOCKER) run --rm --interactive --network none $(IMAGE) python3 - < image/inventory.py > build/inventory.json
+	$(BIN)/python image/sbom.py $(IMAGE) build/sbom.json < build/inventory.json
 	container=$$($(DOCKER) create $(IMAGE)) && { $(DOCKER) export $$container | $(BIN)/python image/scan.py build/scan.json; \
 	  code=$$?; $(DOCKER) rm $$container >/dev/null; exit $$code; }
 
 image-test: $(READY) ## build the CPU image on this machine's own Docker daemon (started if need be) and test it
-	DOCKER="$(DOCKER)" bash image/daemon.sh
-	$(MAKE) image VARIANT=cpu
+	base=$$(DOCKER="$(DOCKER)" bash image/daemon.sh) && $(MAKE) image VARIANT=cpu BASE=$$base
 	IMAGE="$(IMAGE)" DOCKER="$(DOCKER)" $(BIN)/pytest -m containers tests/test_image.py
 
-.PHONY: help setup postgresql lock image image-test cluster-test test-all demo test figures bench mlflow compile
+.PHONY: help setup postgresql wheel lock image image-test cluster-test test-all demo test figures bench mlflow compile

@@ -28,6 +28,7 @@ from pud.report import load_report
 ROOT = Path(__file__).parent.parent
 IMAGE, DOCKER = os.environ.get("IMAGE", ""), os.environ.get("DOCKER", "docker")
 MAXIMUM_BYTES = 3_000_000_000
+LISTED = "${Package}\\t${Version}\\t${Architecture}\\n"
 SMALL: dict[str, Any] = {
     "train_size": 600,
     "data_digest": "",
@@ -68,7 +69,7 @@ def files() -> list[str]:
 
 def locked(variant: str) -> dict[str, str]:
     lines = (ROOT / "image" / f"{variant}.lock").read_text().splitlines()
-    pairs = (line.split("==") for line in lines if not line.startswith("#"))
+    pairs = (line.split()[0].split("==") for line in lines if not line.startswith("#"))
     return {normal(name): version for name, version in pairs}
 
 
@@ -105,7 +106,17 @@ def test_every_component_and_the_command_can_be_imported() -> None:
     assert "purify" in inside("pud", "--help")
 
 
-def test_it_holds_what_the_lock_file_says_and_the_bill_of_materials_too() -> None:
+@pytest.fixture(scope="module")
+def bill() -> dict[str, Any]:
+    """The bill of materials that was written with the image."""
+    return json.loads((ROOT / "build" / "sbom.json").read_text())
+
+
+def purls(bill: dict[str, Any], kind: str) -> list[str]:
+    return [part["purl"] for part in bill["components"] if part["purl"].startswith(f"pkg:{kind}/")]
+
+
+def test_it_holds_what_the_lock_file_says_and_the_bill_of_materials_too(bill: dict[str, Any]) -> None:
     script = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
     held = {normal(name): version for name, version in json.loads(inside("python3", "-c", script)).items()}
     held.pop("pud")
@@ -113,8 +124,24 @@ def test_it_holds_what_the_lock_file_says_and_the_bill_of_materials_too() -> Non
         if tool not in locked("cpu"):
             held.pop(tool, None)
     assert held == locked("cpu")
-    bill = json.loads((ROOT / "build" / "sbom.json").read_text())
-    assert {normal(part["name"]): part["version"] for part in bill["components"]} == locked("cpu")
+    listed = {purl.removeprefix("pkg:pypi/") for purl in purls(bill, "pypi")}
+    assert {f"{name}@{version.replace('+', '%2B')}" for name, version in locked("cpu").items()} <= listed
+    beside = {name.partition("@")[0] for name in listed} - locked("cpu").keys()
+    assert beside <= {"pip", "setuptools", "wheel"}  # the base image's own
+
+
+def test_the_bill_of_materials_is_this_image_s_and_lists_its_debian_packages_and_interpreter(
+    bill: dict[str, Any],
+) -> None:
+    assert bill["metadata"]["component"]["bom-ref"] == IMAGE
+    listed = [line.split("\t") for line in inside("dpkg-query", "--show", "--showformat", LISTED).splitlines()]
+    assert len(listed) > 50
+    assert sorted(purls(bill, "deb")) == sorted(
+        f"pkg:deb/debian/{name}@{version}?arch={architecture}&distro=bookworm".replace("+", "%2B")
+        for name, version, architecture in listed
+    )
+    version = inside("python3", "-c", "import platform; print(platform.python_version())").strip()
+    assert purls(bill, "generic") == [f"pkg:generic/cpython@{version}"]
 
 
 def test_no_compiler_cache_or_wheel_of_the_build_is_left(files: list[str]) -> None:
