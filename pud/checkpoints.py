@@ -59,6 +59,11 @@ def _unusable(tensors: dict[str, Tensor]) -> str | None:
     return None
 
 
+def _normaliser(model: nn.Module) -> dict[str, Tensor]:
+    """Return the mean and standard deviation by which a model was built: weights from elsewhere may lack them."""
+    return {name: buffer.clone() for name, buffer in model.named_buffers(recurse=False) if name in ("mean", "std")}
+
+
 def load_weights(path: Path, model: nn.Module) -> None:
     """Read parameters and buffers into ``model``.
 
@@ -66,7 +71,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
         InputError: the file is missing, too large, corrupt, of another architecture, or its numbers are not finite.
     """
     try:
-        tensors = load_file(within(path, MAXIMUM_BYTES))
+        tensors = {**_normaliser(model), **load_file(within(path, MAXIMUM_BYTES))}
         unusable = _unusable(tensors)
         if not unusable:
             model.load_state_dict(tensors)
@@ -114,5 +119,12 @@ def load_model(folder: Path, device: torch.device) -> tuple[ResNet, ModelCard]:
         raise InputError(
             f"{folder / 'model.json'} describes no model ({error}): write it as the README shows"
         ) from error
+    said = _normaliser(model)
     load_weights(folder / "model.safetensors", model)
+    for name, value in _normaliser(model).items():
+        if not torch.allclose(value, said[name], rtol=1e-3, atol=1e-4):
+            raise InputError(
+                f"{folder}: model.json says a {name} of {said[name].flatten().tolist()}, model.safetensors holds "
+                f"{value.flatten().tolist()}: correct the wrong one, for nothing tells with which the model was trained"
+            )
     return model.eval().to(device), card

@@ -67,12 +67,34 @@ def open_split(folder: Path) -> Split:
     if not images[0].size:
         raise InputError(f"{folder / 'images.npy'} holds images of shape {images.shape[1:]}, without a pixel")
     classes = tuple(map(str, info["classes"]))
+    if len(set(classes)) < len(classes):
+        twice = sorted({name for name in classes if classes.count(name) > 1})
+        raise InputError(
+            f"{folder / 'dataset.json'} names more than one class {', '.join(map(repr, twice[:5]))}: give each a name "
+            "of its own, or one label to what is one class"
+        )
     if labels.min() < 0 or labels.max() >= len(classes):
         raise InputError(
             f"{folder / 'labels.npy'} holds labels {labels.min()}..{labels.max()}, outside the {len(classes)} classes "
             "of dataset.json: correct the labels or the class names"
         )
     return Split(images, labels, classes, info["name"], *(info["sha256"][file] for file in FILES))
+
+
+def open_training_split(dataset: Path) -> Split:
+    """Open the training images of a data set, as ``open_split`` does.
+
+    Raises:
+        InputError: also for a class without an image, of which nothing could be learned or said.
+    """
+    split = open_split(dataset / "train")
+    counts = np.bincount(split.labels, minlength=len(split.classes))
+    if empty := [f"{label} ({split.classes[label]})" for label in np.flatnonzero(counts == 0)]:
+        raise InputError(
+            f"{dataset / 'train'} holds no image of class {', '.join(empty[:10])}: leave the class out of dataset.json "
+            "and number the labels anew, or add images of it"
+        )
+    return split
 
 
 def folder_digest(folder: Path) -> str:

@@ -20,8 +20,9 @@ one is not merely hard images; where they are not, the upper mode is parted agai
 upper mode.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -34,8 +35,10 @@ from sklearn.mixture import GaussianMixture
 
 from pud.config import Count, Part, Range, Share
 from pud.evidence import Evidence
+from pud.progress import track
 
-CLEAN, UNSURE, POISONED = "clean", "unsure", "poisoned"
+BACKDOOR, NONE_FOUND, CANNOT_BE_JUDGED = "backdoor", "none found", "cannot be judged"  # what is said of a data set
+CLEAN, UNSURE, POISONED = "clean", "unsure", "poisoned"  # and of an image
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class DetectConfig:
     class is a target; confidence_in_none: at most, that there is none, from the infected model alone and after a
     round, for of 46 poisoned data sets, whose misses had been mended, five and none were missed (an even prior): no
     figure for attacks of a new kind. images_per_dimension: anchors for each dimension of their covariance: one
-    estimated from too few makes every other image look far.
+    estimated from too few makes every other image look far, so a class without anchors for two dimensions cannot be
+    judged. knowledge: nor can one of which the infected model knows less than this (Youden's J).
     """
 
     alpha: float = 4.0
@@ -82,8 +86,13 @@ class DetectConfig:
     contradiction_filled_quantiles: tuple[Share, Share] = (0.375, 0.125)
     confidence_in_filled: Share = 0.9
     confidence_in_none: tuple[Share, Share] = (0.9, 0.98)
-    minimum_class_size: int = 30
     images_per_dimension: Count = 10
+    knowledge: Share = 0.5
+
+    @property
+    def minimum_class_size(self) -> int:
+        """The images that a class must have to be judged."""
+        return math.ceil(2 * self.images_per_dimension / self.anchor_fraction)
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,8 @@ class Detection:
     posterior: float64 (n,); verdict: str (n,), clean, unsure or poisoned; shown: int64 (n,), the class that an accused
     image shows in truth, its label where the accused show what their class shows, -1 where that is not beyond doubt;
     target_labels: the accused classes; separation: Ashman's D of each class's two modes, in suspicion where it was
-    filled, else in features, NaN where the class is too small; confidence: in [0, 1], that what is said of the classes
-    is true."""
+    filled, else in features, NaN where the class was not judged; confidence: in [0, 1], that what is said of the
+    classes is true, 0.5 where nothing is known; unjudged: why, of each class that cannot be judged."""
 
     suspicion: np.ndarray
     posterior: np.ndarray
@@ -102,6 +111,46 @@ class Detection:
     target_labels: list[int]
     separation: np.ndarray
     confidence: float
+    unjudged: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def conclusion(self) -> str:
+        """What is said of the data set: BACKDOOR, NONE_FOUND, or CANNOT_BE_JUDGED where a class was left out."""
+        return BACKDOOR if self.target_labels else CANNOT_BE_JUDGED if self.unjudged else NONE_FOUND
+
+
+def knowledge(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return Youden's J of each class, (k,): how much oftener a model says it of its images than of all others.
+
+    predicted, labels: (n,). At chance it is 0, however unequal the classes are and whatever the model prefers; where
+    all is right it is 1; of a class without images, or alone, it is 0 (Youden 1950).
+    """
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (labels, predicted), 1)
+    own, all_own, said = np.diag(counts), counts.sum(1), counts.sum(0)
+    others = len(labels) - all_own
+    return np.where(
+        (all_own > 0) & (others > 0), own / np.maximum(all_own, 1) - (said - own) / np.maximum(others, 1), 0
+    )
+
+
+def not_to_be_judged(infected: Evidence, config: DetectConfig) -> dict[int, str]:
+    """Return why of each class that cannot be judged, an empty class apart: it is too small, or unknown to the model.
+
+    What a model's features say of images that it does not know says nothing of who tampered with them.
+    """
+    classes = infected.logits.shape[1]
+    sizes = np.bincount(infected.labels, minlength=classes)
+    predicted = infected.logits.argmax(1)
+    known = knowledge(predicted, infected.labels, classes)
+    reasons = {}
+    for label in np.flatnonzero(sizes):
+        if sizes[label] < config.minimum_class_size:
+            reasons[int(label)] = f"{sizes[label]} images, of {config.minimum_class_size} that are needed"
+        elif known[label] < config.knowledge:
+            right = (predicted[infected.labels == label] == label).mean()
+            reasons[int(label)] = f"the model does not know it: {100 * right:.0f} % of its images get their label"
+    return reasons
 
 
 def perturbation_consistency(evidence: Evidence) -> np.ndarray:
@@ -283,10 +332,11 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
     sure = np.zeros(classes)
     targets: list[int] = []
     relabel = np.zeros(n, bool)
-    for label in range(classes):
+    unjudged = not_to_be_judged(infected, config)
+    sure[list(unjudged)] = 0.5  # nothing is known of them
+    for label in track(range(classes), "detect"):
         members = np.flatnonzero(labels == label)
-        if len(members) < config.minimum_class_size:
-            sure[label] = 0.5 if len(members) else 0.0  # nothing is known of it
+        if label in unjudged or not len(members):
             continue
         by_witnesses, by_model = (not np.isnan(view.trigger_score[members]).any() for view in (infected, current))
         by_model = by_model and (by_witnesses or is_put_there(infected, current, members, config))
@@ -318,7 +368,7 @@ def detect(infected: Evidence, current: Evidence, config: DetectConfig) -> Detec
     confidence = float(sure[targets].min() if targets else min(1 - sure.max(), config.confidence_in_none[purified]))
     accused = verdict == POISONED
     shown = np.where(accused & ~relabel, labels, truly_shown(infected, current, accused & relabel, config))
-    return Detection(suspicion, posterior, verdict, shown, targets, separation, confidence)
+    return Detection(suspicion, posterior, verdict, shown, targets, separation, confidence, unjudged)
 
 
 def target_confidence(separation: float, accused: bool, filled: bool, config: DetectConfig) -> float:

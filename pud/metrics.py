@@ -30,7 +30,9 @@ def detection_metrics(detection: Detection, truth: GroundTruth) -> dict[str, obj
     return {
         **verdict_metrics(detection.suspicion, detection.verdict == POISONED, truth),
         "calibration_error": calibration_error(detection.posterior[judged], truth.poisoned[judged]),
+        "verdict": detection.conclusion,
         "target_labels": detection.target_labels,
+        "unjudged_labels": list(detection.unjudged),
         "confidence": detection.confidence,
     }
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pud.detection import CANNOT_BE_JUDGED
 from pud.errors import InputError
 from pud.files import read_json, write_json
 
@@ -79,7 +80,8 @@ def table(report: dict[str, Any]) -> str:
         if found:
             hits, false = found["true_positive_rate"], found["false_positive_rate"]
             rates = f"{'-' if hits is None else format(100 * hits, '.1f')} / {100 * false:.2f}"
-        target = (", ".join(map(str, found["target_labels"])) or "none") if found else ""
+        none = CANNOT_BE_JUDGED if found and found.get("unjudged_labels") else "none"
+        target = (", ".join(map(str, found["target_labels"])) or none) if found else ""
         seconds = f"{result['seconds']:.0f}" if "seconds" in result else ""
         lines.append((name, *(f"{100 * result[key]:.2f}" for key in SCALARS), robust, rates, target, seconds))
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]

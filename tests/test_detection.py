@@ -7,6 +7,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from pud.detection import (
+    BACKDOOR,
+    CANNOT_BE_JUDGED,
     CLEAN,
     POISONED,
     DetectConfig,
@@ -17,6 +19,7 @@ from pud.detection import (
     fisher_separation,
     intruder_odds,
     is_opposed,
+    knowledge,
     label_doubt,
     part_again,
     perturbation_consistency,
@@ -243,10 +246,19 @@ def test_detection_is_the_same_twice() -> None:
         np.testing.assert_array_equal(value, getattr(again, name), err_msg=name)
 
 
-def test_a_class_that_is_too_small_is_never_accused() -> None:
-    config = dataclasses.replace(CONFIG, minimum_class_size=301)
+def test_a_class_needs_anchors_for_two_dimensions_to_be_judged() -> None:
+    assert CONFIG.minimum_class_size == 134  # a share of 0.15, and 10 for each dimension
+    config = dataclasses.replace(CONFIG, images_per_dimension=20)
+    assert config.minimum_class_size == 267
+
+
+def test_where_every_class_is_too_small_nobody_is_accused_and_none_found_is_not_said() -> None:
+    config = dataclasses.replace(CONFIG, images_per_dimension=23)
+    assert config.minimum_class_size > 300
     detection, _ = judged(120, 0, config)
-    assert detection.target_labels == []
+    assert (detection.conclusion, detection.target_labels) == (CANNOT_BE_JUDGED, [])
+    assert set(detection.unjudged) == set(range(CLASSES))
+    assert detection.unjudged[0] == f"300 images, of {config.minimum_class_size} that are needed"
     assert set(detection.verdict) == {CLEAN}
     assert np.isnan(detection.separation).all()
     assert detection.confidence == 0.5
@@ -262,7 +274,7 @@ def test_every_target_class_is_accused() -> None:
     both = {
         name: np.where(second.reshape(-1, *[1] * (value.ndim - 1)), taken[name], value)
         for name, value in dataclasses.asdict(one).items()
-    } | {"labels": one.labels}
+    } | {"labels": one.labels, "logits": one.logits}
     detection = detect(Evidence(**both), Evidence(**both), CONFIG)
     assert detection.target_labels == [TARGET, 2]
 
@@ -283,6 +295,43 @@ def test_a_small_class_beside_large_ones_is_left_out_alone() -> None:
     detection = detect(evidence, evidence, CONFIG)
     np.testing.assert_array_equal(np.isnan(detection.separation), [True, False, False, False])
     assert detection.target_labels == [TARGET]
+    assert (detection.conclusion, list(detection.unjudged)) == (BACKDOOR, [0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("says", ["one class", "anything", "another class"])
+def test_of_a_model_that_does_not_know_its_data_nothing_can_be_judged(says: str, seed: int) -> None:
+    evidence, random = synthetic(120, seed), np.random.default_rng(seed)
+    n = len(evidence.labels)
+    said = {
+        "one class": np.full(n, TARGET),
+        "anything": random.integers(CLASSES, size=n),
+        "another class": (evidence.labels + 1) % CLASSES,
+    }[says]
+    blind = dataclasses.replace(evidence, logits=np.eye(CLASSES, dtype=np.float32)[said])
+    detection = detect(blind, blind, CONFIG)
+    assert detection.conclusion == CANNOT_BE_JUDGED
+    assert not (detection.verdict == POISONED).any()
+    assert "the model does not know it" in detection.unjudged[0]
+
+
+def test_a_class_that_the_model_does_not_know_is_left_out_alone() -> None:
+    evidence = synthetic(0, 0)
+    logits = evidence.logits.copy()
+    logits[evidence.labels == 2] = 10 * np.eye(CLASSES)[3]
+    blind = dataclasses.replace(evidence, logits=logits)
+    detection = detect(blind, blind, CONFIG)
+    # half of what is called 3 is not, but that leaves three of four others that are told apart from it
+    assert (detection.conclusion, list(detection.unjudged)) == (CANNOT_BE_JUDGED, [2])
+
+
+def test_knowledge_is_youden_s_j_and_no_preference_counts_as_knowledge() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+    np.testing.assert_allclose(knowledge(labels, labels, 4), [1, 1, 1, 0])
+    np.testing.assert_allclose(knowledge(np.zeros(8, int), labels, 3), [0, 0, 0])
+    predicted = np.array([0, 0, 0, 1, 1, 0, 2, 2])
+    np.testing.assert_allclose(knowledge(predicted, labels, 3), [3 / 4 - 1 / 4, 1 / 2 - 1 / 6, 1])
+    np.testing.assert_allclose(knowledge(np.zeros(3, int), np.zeros(3, int), 1), [0])
 
 
 def test_images_that_leave_the_infected_model_s_opinion_become_more_suspicious() -> None:
@@ -353,12 +402,13 @@ def test_a_filled_class_is_named_for_sure_whatever_its_separation() -> None:
     random, target = np.random.default_rng(0), evidence.labels == TARGET
     blind = np.where(target, random.normal(size=len(target)), np.nan).astype(np.float32)
     infected = dataclasses.replace(evidence, trigger_score=blind, logits=np.zeros_like(evidence.logits))
-    judged = detect(infected, infected, CONFIG)
+    config = dataclasses.replace(CONFIG, knowledge=0.0)
+    judged = detect(infected, infected, config)
     assert judged.separation[TARGET] < CONFIG.separation
     assert (judged.target_labels, judged.confidence) == ([TARGET], CONFIG.confidence_in_filled)
 
     learned = np.where(target, random.normal(size=len(target)) + 4 * (np.arange(len(target)) % 2), np.nan)
-    later = detect(infected, dataclasses.replace(infected, trigger_score=learned.astype(np.float32)), CONFIG)
+    later = detect(infected, dataclasses.replace(infected, trigger_score=learned.astype(np.float32)), config)
     assert (np.argsort(later.suspicion[target]) == np.argsort(learned[target].astype(np.float32))).all()
 
 

@@ -60,7 +60,9 @@ def test_detection_metrics_of_a_small_verdict() -> None:
         "auroc_n": 7,
         # five have a posterior or are poisoned: 2.9 was said of two in the highest bin, 0 of one, 0.1 of none
         "calibration_error": pytest.approx((0.9 + 1.0 + 0.1) / 5),
+        "verdict": "backdoor",
         "target_labels": [4],
+        "unjudged_labels": [],
         "confidence": 0.9,
     }
 

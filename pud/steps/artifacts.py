@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from pud.detection import CLEAN, POISONED, UNSURE, Detection
+from pud.detection import BACKDOOR, CANNOT_BE_JUDGED, CLEAN, NONE_FOUND, POISONED, UNSURE, Detection
 from pud.errors import InputError
 from pud.evidence import Evidence
 from pud.files import MAXIMUM_JSON_BYTES, finished_folder, read_json, within, write_json
@@ -137,8 +137,26 @@ def _check_table(table: pd.DataFrame, classes: int, path: Path, labels: np.ndarr
         raise InputError(f"{path} is about other images: give the detection of this data set")
 
 
+def verdict_of(detection: Detection, classes: Sequence[str]) -> str:
+    """Return in one sentence what a detection says; ``classes``: the names of the classes, or none."""
+
+    def named(label: int) -> str:
+        return f"{label} ({classes[label]})" if classes and classes[label] != str(label) else str(label)
+
+    accused, n = int((detection.verdict == POISONED).sum()), len(detection.verdict)
+    unjudged = "; ".join(f"{named(label)}: {reason}" for label, reason in detection.unjudged.items())
+    if detection.target_labels:
+        to = ", ".join(map(named, detection.target_labels))
+        also = f"; cannot be judged: class {unjudged}" if unjudged else ""
+        return f"{BACKDOOR} to class {to}: {accused} of {n} images{also}"
+    return f"{CANNOT_BE_JUDGED}: class {unjudged}" if unjudged else NONE_FOUND
+
+
 def save_detection(folder: Path, detection: Detection, labels: np.ndarray, about: dict[str, Any]) -> None:
-    """Write ``detection.parquet`` (a row an image) and ``detection.json`` (what was concluded)."""
+    """Write ``detection.parquet`` (a row an image) and ``detection.json`` (what was concluded).
+
+    about: how it was made; its ``classes``, if any, name the classes in the verdict.
+    """
     table = pd.DataFrame(
         {
             "index": np.arange(len(labels)),
@@ -151,13 +169,13 @@ def save_detection(folder: Path, detection: Detection, labels: np.ndarray, about
     )
     table.to_parquet(folder / "detection.parquet", index=False)
     counts = {name: int(count) for name, count in table["verdict"].value_counts().items()}
-    accused = counts.get("poisoned", 0)
-    targets = ", ".join(map(str, detection.target_labels))
     write_json(
         folder / "detection.json",
         {
             "format": DETECTION_FORMAT,
-            "verdict": f"backdoor to class {targets}: {accused} of {len(labels)} images" if targets else "none found",
+            "verdict": verdict_of(detection, about.get("classes", ())),
+            "verdict_code": detection.conclusion,
+            "unjudged": {str(label): reason for label, reason in detection.unjudged.items()},
             "target_labels": detection.target_labels,
             "confidence": detection.confidence,
             "separation": [None if np.isnan(value) else float(value) for value in detection.separation],
@@ -198,6 +216,7 @@ def load_detection(folder: Path, labels: np.ndarray | None = None) -> tuple[Dete
             target_labels=content["target_labels"],
             confidence=content["confidence"],
             separation=np.array([np.nan if value is None else value for value in content["separation"]]),
+            unjudged={int(label): str(reason) for label, reason in content.get("unjudged", {}).items()},
         )
     except InputError:
         raise

@@ -2,13 +2,14 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pud.detection import POISONED, DetectConfig, detect
+from pud.detection import CANNOT_BE_JUDGED, POISONED, DetectConfig, detect
 from pud.errors import InputError
 from pud.progress import say
-from pud.steps.artifacts import load_evidence, save_detection, timed_folder, timing
+from pud.steps.artifacts import load_evidence, save_detection, timed_folder, timing, verdict_of
 
 
 def detect_step(infected_probe: Path, probe: Path, config: DetectConfig, *, detection: Path) -> dict[str, float]:
@@ -24,14 +25,21 @@ def detect_step(infected_probe: Path, probe: Path, config: DetectConfig, *, dete
     if not about["rounds_done"]:
         current = infected
     with timed_folder(detection, "detect", "detection.json", infected_probe, probe, before=timing(probe)) as folder:
-        made = {
+        made: dict[str, Any] = {
             "rounds_done": about["rounds_done"],
             "adversarial_share": about["adversarial_share"],
             "settings": {"probe": about["settings"], "detect": dataclasses.asdict(config)},
+            **{key: first[key] for key in ("classes", "hint") if key in first},
         }
         result = detect(infected, current, config)
         save_detection(folder, result, infected.labels, made)
-    accused = int((result.verdict == POISONED).sum())
-    named = f"target class {', '.join(map(str, result.target_labels))}" if result.target_labels else "none found"
-    say(f"detect: {accused} of {len(infected.labels)} images accused, {named} (confidence {result.confidence:.2f})")
-    return {"accused_images": accused, "target_classes": len(result.target_labels), "confidence": result.confidence}
+    sure = "" if result.conclusion == CANNOT_BE_JUDGED else f" (confidence {result.confidence:.2f})"
+    say(f"detect: {verdict_of(result, first.get('classes', ()))}{sure}")
+    if result.unjudged and "hint" in first:
+        say(f"detect: {first['hint']}")
+    return {
+        "accused_images": int((result.verdict == POISONED).sum()),
+        "target_classes": len(result.target_labels),
+        "unjudged_classes": len(result.unjudged),
+        "confidence": result.confidence,
+    }

@@ -6,19 +6,30 @@ from pathlib import Path
 import numpy as np
 
 from pud.checkpoints import load_model
-from pud.data import Split, open_split
+from pud.data import Split, open_training_split
+from pud.detection import DetectConfig, knowledge
 from pud.device import prepare_process, random_stream, resolve_device
 from pud.errors import InputError
+from pud.normalisation import hint
 from pud.probing import ProbeConfig, probe
+from pud.progress import say
 from pud.steps.artifacts import rounds_done, save_evidence, timed_folder
+
+KNOWN = DetectConfig.knowledge  # below this a model does not know its training images, on average
 
 
 def matching(split: Split, classes: list[str], input_shape: list[int], model: Path) -> Split:
-    """Return the split if the model takes its images and has as many classes.
+    """Return the split if the model takes its images and has its classes, in the same order.
 
     Raises:
         InputError: they do not belong together.
     """
+    for index, (ours, theirs) in enumerate(zip(classes, split.classes, strict=False)):
+        if len(classes) == len(split.classes) and ours != theirs:
+            raise InputError(
+                f"class {index} is {ours!r} to the model in {model} and {theirs!r} in the data set: bring the classes "
+                "of model.json and dataset.json into one order, that of the model's outputs, under the same names"
+            )
     if list(split.images.shape[1:]) != input_shape or len(split.classes) != len(classes):
         raise InputError(
             f"the model in {model} takes images {input_shape} of {len(classes)} classes, the data set has "
@@ -44,7 +55,7 @@ def probe_step(
     prepare_process()
     where = resolve_device(device)
     network, card = load_model(model, where)
-    split = matching(open_split(dataset / "train"), card.classes, card.input_shape, model)
+    split = matching(open_training_split(dataset), card.classes, card.input_shape, model)
     done = rounds_done(model)
     if done:
         config = dataclasses.replace(config, noise_draws=0, mix_draws=0)
@@ -58,6 +69,11 @@ def probe_step(
             device=where,
             purified=bool(done),
         )
+        given = evidence.logits.argmax(1) == split.labels
+        say(f"probe: the model gives {100 * given.mean():.1f} % of its training images their label")
+        found = None
+        if not done and knowledge(evidence.logits.argmax(1), split.labels, len(card.classes)).mean() < KNOWN:
+            found = hint(network, split.images, split.labels, generator=random_stream(seed, "hint"), device=where)
         attacked = evidence.adversarial_labels >= 0
         went = evidence.adversarial_labels[attacked]
         count = max(1, len(went))
@@ -66,10 +82,13 @@ def probe_step(
             "rounds_done": done,
             "adversarial_share": share.tolist(),
             "settings": dataclasses.asdict(config),
+            "classes": list(card.classes),
+            **({"hint": found} if found else {}),
         }
         save_evidence(folder, evidence, about)
     fooled = float((went != split.labels[attacked]).sum() / count)
     return {
+        "given_label_accuracy": float(given.mean()),
         "fooled": fooled,
         "adversarial_largest_share": float(share.max()),
         "adversarial_favourite_class": int(share.argmax()),

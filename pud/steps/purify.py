@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pud.checkpoints import load_model, load_weights, save_model, save_weights
-from pud.data import open_split
+from pud.data import open_training_split
 from pud.detection import CLEAN, POISONED, Detection
 from pud.device import prepare_process, random_stream, resolve_device
 from pud.errors import InputError
@@ -65,7 +65,7 @@ def purify_step(
     prepare_process()
     where = resolve_device(device)
     network, card = load_model(model, where)
-    split = matching(open_split(dataset / "train"), card.classes, card.input_shape, model)
+    split = matching(open_training_split(dataset), card.classes, card.input_shape, model)
     state = load_state(model, network, len(split.labels))
     round_index = state.rounds_done
     if detection:

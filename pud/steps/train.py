@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pud.checkpoints import ModelCard, save_model
-from pud.data import open_split, pixels
+from pud.data import open_training_split, pixels
 from pud.device import prepare_process, random_stream, resolve_device
 from pud.models import logits
 from pud.steps.artifacts import timed_folder
@@ -17,7 +17,7 @@ def train_step(dataset: Path, config: TrainConfig, *, seed: int, device: str = "
     """Train a model on the training images of ``dataset`` into the folder ``model``."""
     prepare_process()
     where = resolve_device(device)
-    split = open_split(dataset / "train")
+    split = open_training_split(dataset)
     images, labels = np.array(split.images), split.labels
     sample = pixels(images)
     card = ModelCard(
