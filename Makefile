@@ -102,7 +102,7 @@ image: build/wheels/$(VARIANT)/.ready ## pud:COMMIT (VARIANT=cuda: pud:COMMIT-cu
 	  code=$$?; $(DOCKER) rm $$container >/dev/null; exit $$code; }
 
 image-test: $(READY) ## build the CPU image on this machine's own Docker daemon (started if need be) and test it
-	base=$$(DOCKER="$(DOCKER)" bash image/daemon.sh) && $(MAKE) image VARIANT=cpu BASE=$$base
+	base=$$(DOCKER="$(DOCKER)" bash image/daemon.sh) && $(MAKE) image VARIANT=cpu COMMIT=$(COMMIT) BASE=$$base
 	IMAGE="$(IMAGE)" DOCKER="$(DOCKER)" $(BIN)/pytest -m containers tests/test_image.py
 
 .PHONY: help setup postgresql wheel lock image image-test cluster-test test-all demo test figures bench mlflow compile
