@@ -88,6 +88,8 @@ def open_training_split(dataset: Path) -> Split:
         InputError: also for a class without an image, of which nothing could be learned or said.
     """
     split = open_split(dataset / "train")
+    if len(split.classes) < 2:
+        raise InputError(f"{dataset / 'train'} has one class: a classifier tells two or more apart, give such data")
     counts = np.bincount(split.labels, minlength=len(split.classes))
     if empty := [f"{label} ({split.classes[label]})" for label in np.flatnonzero(counts == 0)]:
         raise InputError(

@@ -13,9 +13,10 @@ from pud.config import Count
 from pud.errors import InputError
 from pud.models import frozen
 from pud.pgd import input_gradient
-from pud.progress import track
+from pud.progress import sign, track
 
 AUTOATTACK_GROUP, SQUARE = 32, "square"  # images between two lines of progress; AutoAttack's black-box attack
+DLR_CLASSES = 4  # the targeted DLR loss takes the four largest logits
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,22 @@ def autoattack_accuracy(
     """Return the record of AutoAttack's standard version (Croce and Hein 2020, arXiv 2003.01690), and what its attacks
     by gradients alone leave: where Square, which sees no gradient, lowers that further, gradients are masked.
 
-    images: (n, c, h, w) in [0, 1]; labels: (n,).
+    images: (n, c, h, w) in [0, 1]; labels: (n,). With fewer than ten classes every other class is a target. With fewer
+    than four the DLR loss of the targeted attacks does not exist; the untargeted APGD, FAB and Square remain, and the
+    record is named AutoAttack-untargeted.
     """
     from pyautoattack import AutoAttack
 
     fast = frozen(model)
+    fast.register_forward_pre_hook(lambda *_: sign())  # a group of images can take long
     attack = AutoAttack(fast, norm="Linf", eps=config.epsilon, version="standard", seed=seed, device=images.device)
+    with torch.no_grad():
+        classes = fast(images[:1]).shape[1]
+    name = "AutoAttack" if classes >= DLR_CLASSES else "AutoAttack-untargeted"
+    if classes < DLR_CLASSES:
+        attack.attacks_to_run = ["apgd-ce", "fab", SQUARE]
+    attack.apgd_targeted.n_target_classes = min(attack.apgd_targeted.n_target_classes, classes - 1)
+    attack.fab.n_target_classes = min(attack.fab.n_target_classes, classes - 1)
     by_gradient = [name for name in attack.attacks_to_run if name != SQUARE]
 
     def withstood(attacks: list[str], x: Tensor, y: Tensor) -> Tensor:
@@ -80,7 +91,7 @@ def autoattack_accuracy(
         left = withstood(by_gradient, x, y)
         white_box += int(left.sum())
         robust += int(withstood([SQUARE], x[left], y[left]).sum()) if left.any() else 0
-    return _record("AutoAttack", config.epsilon, 100, 1, len(images), seed, robust), white_box / len(images)
+    return _record(name, config.epsilon, 100, 1, len(images), seed, robust), white_box / len(images)
 
 
 def masking_checks(

@@ -12,7 +12,9 @@ from pud.config import Count, Part, Positive
 from pud.data import pixels
 from pud.device import autocast
 from pud.models import check_architecture
-from pud.progress import track
+from pud.progress import say, track
+
+FEW_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ def train(
         optimiser.step()
         schedule.step()
     model.eval()
+
+
+def warn_of_few_steps(n: int, batch_size: int) -> None:
+    """Tell the person who chose a batch size that it leaves too few steps in an epoch of n images to learn much."""
+    if (steps := n // min(batch_size, n)) < FEW_STEPS:
+        say(f"batches of {batch_size} leave {steps} step(s) in an epoch of {n} images: give a smaller batch_size")
 
 
 def batches(n: int, batch_size: int, epochs: int, generator: torch.Generator) -> list[Tensor]:

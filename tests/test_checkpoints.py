@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from pud.checkpoints import ModelCard, load_model, load_weights, save_model
 from pud.errors import InputError
@@ -58,6 +58,21 @@ def test_a_model_survives_the_round_trip_bit_for_bit(tmp_path: Path) -> None:
     images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(read(images), model(images))
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_card_that_says_another_normalisation_than_the_weights_hold_is_refused(name: str, tmp_path: Path) -> None:
+    edit(saved(tmp_path / "model"), **{name: [0.5]})
+    with pytest.raises(InputError, match=rf"model.json says a {name} of \[0.5\], model.safetensors holds \[0\.\d+\]"):
+        load_model(tmp_path / "model", torch.device("cpu"))
+
+
+def test_weights_without_a_normaliser_take_that_of_the_card(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model")
+    kept = {key: value for key, value in load_file(folder / "model.safetensors").items() if key not in ("mean", "std")}
+    save_file(kept, folder / "model.safetensors")
+    edit(folder, sha256=None, mean=[0.25])
+    assert load_model(folder, torch.device("cpu"))[0].mean.item() == 0.25
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pud.data import folder_digest, open_split, pixels, to_uint8, write_split
+from pud.data import folder_digest, open_split, open_training_split, pixels, to_uint8, write_split
 from pud.errors import InputError
 from pud.fetch import CLASSES
 from pud.files import sha256
@@ -151,6 +151,25 @@ def test_a_description_that_lacks_something_is_refused(key: str, tmp_path: Path)
 def test_labels_outside_the_classes_are_refused(wrong: int, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="outside the 3 classes"):
         open_split(written(tmp_path / "train", np.array([0, 1, wrong, 1])))
+
+
+def test_a_class_without_images_is_named(tmp_path: Path) -> None:
+    written(tmp_path / "train", np.array([0, 2, 2, 0]))
+    assert open_split(tmp_path / "train").classes == ("a", "b", "c")  # a small test split may lack one
+    with pytest.raises(InputError, match=r"no image of class 1 \(b\)"):
+        open_training_split(tmp_path)
+
+
+def test_a_single_class_is_nothing_to_tell_apart(tmp_path: Path) -> None:
+    write_split(tmp_path / "train", np.zeros((4, 1, 5, 5)), np.zeros(4), classes=["a"], name="x", source="here")
+    with pytest.raises(InputError, match="has one class"):
+        open_training_split(tmp_path)
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    edit(written(tmp_path / "train") / "dataset.json", classes=["cat", "dog", "cat"])
+    with pytest.raises(InputError, match="names more than one class 'cat'"):
+        open_split(tmp_path / "train")
 
 
 def test_pixels_and_back_lose_nothing() -> None:

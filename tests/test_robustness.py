@@ -116,6 +116,34 @@ def test_autoattack_in_two_parts_is_the_library_s_own(linear: nn.Module, held_ou
     assert record["value"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("classes", "name"),
+    [(2, "AutoAttack-untargeted"), (3, "AutoAttack-untargeted"), (4, "AutoAttack"), (5, "AutoAttack")],
+)
+def test_autoattack_takes_few_classes_and_names_what_it_left_out(
+    classes: int, name: str, linear: nn.Module, held_out: tuple[Tensor, Tensor]
+) -> None:
+    few = nn.Sequential(linear, Chosen(classes))
+    known = held_out[1] < classes
+    images, labels = held_out[0][known][:8].contiguous(), held_out[1][known][:8]
+    config = EvaluateConfig(epsilon=32 / 255)
+    record, white_box = autoattack_accuracy(few, images, labels, config, seed=0)
+    assert (record["attack"], record["n"]) == (name, 8)
+    assert record["value"] <= white_box <= robust_accuracy(few, images, labels, config, seed=0)["value"]  # type: ignore[operator]
+    assert record["value"] < accuracy(few, images, labels)  # type: ignore[operator]
+
+
+class Chosen(nn.Module):
+    """Keeps the first logits."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits[:, : self.classes]
+
+
 class Quantised(nn.Module):
     """A model whose gradient says nothing about what it answers."""
 

@@ -505,3 +505,28 @@ def test_a_tracking_server_killed_in_the_middle_gets_the_rest_by_the_command_tha
         assert server.content("killed") == server.content("undisturbed")
     finally:
         server.kill()
+
+
+def test_what_was_not_judged_is_said_with_its_classes_and_what_would_mend_the_model(
+    chain: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A model whose normaliser is wrong does not know its own images."""
+    out = copied(chain, tmp_path, "dataset")
+    train_step(out / "dataset", TrainConfig(epochs=8, batch_size=50), seed=0, model=out / "model")
+    weights = load_file(out / "model" / "model.safetensors")
+    save_file({**weights, "std": weights["std"] / 255}, out / "model" / "model.safetensors")
+    card = json.loads((out / "model" / "model.json").read_text())
+    card |= {"std": [value / 255 for value in card["std"]], "sha256": None}
+    (out / "model" / "model.json").write_text(json.dumps(card))
+    probed(out)
+    detected(out)
+    about = json.loads((out / "detection-1" / "detection.json").read_text())
+    assert about["verdict_code"] == "cannot be judged"
+    assert about["verdict"].startswith("cannot be judged: class 0 (T-shirt/top): ")
+    assert set(about["unjudged"]) == {str(label) for label in range(10)}
+    assert "if the normalisation were" in about["hint"]
+    assert load_detection(out / "detection-1")[0].unjudged.keys() == set(range(10))
+    told = capfd.readouterr().err
+    assert "of its training images their label" in told
+    assert about["hint"] in told
+    assert "none found" not in told

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from pud.data import Split
 from pud.models import ResNet, logits
-from pud.training import TrainConfig, batches, train
+from pud.training import TrainConfig, batches, train, warn_of_few_steps
 
 CPU = torch.device("cpu")
 
@@ -33,6 +33,14 @@ def test_the_order_depends_on_the_generator_alone() -> None:
     one, two, other = (torch.cat(batches(50, 7, 2, torch.Generator().manual_seed(seed))) for seed in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("n", "batch_size", "told"), [(2000, 100_000, True), (2000, 600, True), (2000, 128, False)])
+def test_batches_that_leave_few_steps_are_told(
+    n: int, batch_size: int, told: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    warn_of_few_steps(n, batch_size)
+    assert ("give a smaller batch_size" in capfd.readouterr().err) == told
 
 
 def fresh() -> ResNet:

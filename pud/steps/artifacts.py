@@ -25,6 +25,7 @@ EVIDENCE_FORMAT = "pud-probe/2"
 STATE_FORMAT = "pud-state/1"
 DETECTION_FORMAT = "pud-detection/1"
 MAXIMUM_BYTES, MAXIMUM_ROWS = 8 << 30, 50_000_000  # of evidence or a verdict: a row an image
+NAMED = 3  # of the classes that cannot be judged in a sentence; detection.json names all
 
 
 @contextmanager
@@ -144,7 +145,9 @@ def verdict_of(detection: Detection, classes: Sequence[str]) -> str:
         return f"{label} ({classes[label]})" if classes and classes[label] != str(label) else str(label)
 
     accused, n = int((detection.verdict == POISONED).sum()), len(detection.verdict)
-    unjudged = "; ".join(f"{named(label)}: {reason}" for label, reason in detection.unjudged.items())
+    reasons = [f"{named(label)}: {reason}" for label, reason in detection.unjudged.items()]
+    more = f"; and {len(reasons) - NAMED} more classes" if len(reasons) > NAMED else ""
+    unjudged = "; ".join(reasons[:NAMED]) + more
     if detection.target_labels:
         to = ", ".join(map(named, detection.target_labels))
         also = f"; cannot be judged: class {unjudged}" if unjudged else ""

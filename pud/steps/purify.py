@@ -17,6 +17,7 @@ from pud.provenance import STATE, made_from
 from pud.purification import PurifyConfig, State, least_suspicious, of_round, purify
 from pud.steps.artifacts import STATE_FORMAT, load_detection, rounds_done, timed_folder
 from pud.steps.probe import matching
+from pud.training import warn_of_few_steps
 
 
 def save_state(folder: Path, state: State) -> None:
@@ -85,6 +86,7 @@ def purify_step(
     inputs = [model, dataset, *([detection] if detection else [])]
     with timed_folder(purified, "purify", "model.json", *inputs) as folder:
         if state.clean.any() and of_round(config.epochs, round_index) > 0:
+            warn_of_few_steps(int(state.clean.sum()), config.batch_size)
             generator = random_stream(seed, "purify", round_index)
             purify(
                 state, np.array(split.images), labels, config, generator=generator, device=where, unlearned=unlearned

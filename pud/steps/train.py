@@ -10,7 +10,7 @@ from pud.data import open_training_split, pixels
 from pud.device import prepare_process, random_stream, resolve_device
 from pud.models import logits
 from pud.steps.artifacts import timed_folder
-from pud.training import TrainConfig, train
+from pud.training import TrainConfig, train, warn_of_few_steps
 
 
 def train_step(dataset: Path, config: TrainConfig, *, seed: int, device: str = "auto", model: Path) -> dict[str, float]:
@@ -19,6 +19,7 @@ def train_step(dataset: Path, config: TrainConfig, *, seed: int, device: str = "
     where = resolve_device(device)
     split = open_training_split(dataset)
     images, labels = np.array(split.images), split.labels
+    warn_of_few_steps(len(labels), config.batch_size)
     sample = pixels(images)
     card = ModelCard(
         architecture=config.architecture,
