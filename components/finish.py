@@ -6,8 +6,8 @@ from kfp.dsl import PipelineTaskFinalStatus
 
 @dsl.component(base_image="pud", install_kfp_package=False)
 def finish(tracking: dict, job: str, status: PipelineTaskFinalStatus) -> None:
-    """End the MLflow run of this pipeline run: FINISHED if everything succeeded, else FAILED."""
-    from components.tracking import tracking_of
+    """End the MLflow run of this pipeline run as the pipeline ended."""
+    from components.tracking import ended_as, tracking_of
 
     where = tracking_of(tracking, job)
     if where:
@@ -15,6 +15,6 @@ def finish(tracking: dict, job: str, status: PipelineTaskFinalStatus) -> None:
         from pud.tracking import LOST, close
 
         try:
-            close(where, "FINISHED" if status.state == "SUCCEEDED" else "FAILED")
+            close(where, ended_as(status.state))
         except LOST as error:
             print(without_userinfo(f"pud: MLflow at {where.uri} is lost, its run stays open: {error}"))

@@ -4,21 +4,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from pud.config import from_mapping
-from pud.detection import DetectConfig
-from pud.errors import InputError
-from pud.probing import ProbeConfig
-from pud.purification import purify_config
-from pud.robustness import EvaluateConfig
-from pud.training import TrainConfig
+from pud.errors import InputError, without_userinfo
 
-BUILD: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "train_settings": partial(from_mapping, TrainConfig),
-    "probe_settings": partial(from_mapping, ProbeConfig),
-    "detect_settings": partial(from_mapping, DetectConfig),
-    "purify_settings": purify_config,
-    "evaluate_settings": partial(from_mapping, EvaluateConfig),
-}
+TRACKING: dict[str, type] = dict.fromkeys(("uri", "experiment", "run_key", "name"), str) | {"off": bool}
 
 
 def check_settings(parameters: Mapping[str, Any]) -> None:
@@ -27,8 +15,49 @@ def check_settings(parameters: Mapping[str, Any]) -> None:
     Raises:
         InputError: one whose name, type or range its step would refuse.
     """
-    for name, build in BUILD.items():
+    for name, build in _builders().items():
         given = parameters.get(name, {})
         if not isinstance(given, Mapping):
             raise InputError(f'{name} is {given!r}: give settings by name, such as {{"batch_size": 64}}')
         build(given)
+    check_tracking(parameters.get("tracking", {}))
+
+
+def check_tracking(given: Any) -> None:
+    """Check the parameter ``tracking``; no sentence shows a value, which may hold a password.
+
+    Raises:
+        InputError: no mapping, an unknown key, a value of another type, or an address with a name or password.
+    """
+    if not isinstance(given, Mapping):
+        raise InputError('tracking is no mapping: give {"experiment": "pud"}, or {} for the cluster\'s own server')
+    if unknown := sorted(map(str, given.keys() - TRACKING.keys())):
+        raise InputError(f"tracking has no setting {', '.join(unknown)}: choose from {', '.join(TRACKING)}")
+    for name, value in given.items():
+        if not isinstance(value, TRACKING[name]):
+            wanted = "true or false" if TRACKING[name] is bool else "a string"
+            raise InputError(f"tracking.{name} is of type {type(value).__name__}: give {wanted}")
+    uri = given.get("uri", "")
+    if without_userinfo(uri) != uri:
+        raise InputError(
+            "tracking.uri has a name or password in it, and Kubeflow keeps parameters: give the address alone, and put "
+            "both in the secret pud-tracking-credentials, as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+
+
+def _builders() -> dict[str, Callable[[Mapping[str, Any]], Any]]:
+    """Return what builds each step's settings; torch takes two seconds, and the exit task needs none of it."""
+    from pud.config import from_mapping
+    from pud.detection import DetectConfig
+    from pud.probing import ProbeConfig
+    from pud.purification import purify_config
+    from pud.robustness import EvaluateConfig
+    from pud.training import TrainConfig
+
+    return {
+        "train_settings": partial(from_mapping, TrainConfig),
+        "probe_settings": partial(from_mapping, ProbeConfig),
+        "detect_settings": partial(from_mapping, DetectConfig),
+        "purify_settings": purify_config,
+        "evaluate_settings": partial(from_mapping, EvaluateConfig),
+    }
