@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -33,6 +34,15 @@ IDX_SHA256 = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
+
+IDX_BYTES = {
+    "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
+    "train-labels-idx1-ubyte": 8 + 60_000,
+    "t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28,
+    "t10k-labels-idx1-ubyte": 8 + 10_000,
+}
+CHUNK = 1 << 20
+COMPRESSED_OVERHEAD = 4096  # more than gzip adds to what does not shrink: its blocks' headers, a file name
 
 
 def parse_idx(content: bytes) -> np.ndarray:
@@ -64,8 +74,13 @@ def _debian(scratch: Path) -> Path:
 def _mirror(scratch: Path) -> Path:
     """The data set's public mirror."""
     for name in IDX_SHA256:
-        with urllib.request.urlopen(f"{MIRROR}/{name}.gz", timeout=TIMEOUT_SECONDS) as response:
-            (scratch / f"{name}.gz").write_bytes(response.read())
+        most = IDX_BYTES[name] + COMPRESSED_OVERHEAD
+        with (
+            urllib.request.urlopen(f"{MIRROR}/{name}.gz", timeout=TIMEOUT_SECONDS) as response,
+            (scratch / f"{name}.gz").open("wb") as file,
+        ):
+            for chunk in _chunks(response, most, f"{MIRROR}/{name}.gz"):
+                file.write(chunk)
     return scratch
 
 
@@ -78,12 +93,29 @@ def read_idx_folder(folder: Path) -> dict[str, np.ndarray]:
     """Return the four arrays of a folder of gzipped IDX files, each checked against its digest."""
     arrays = {}
     for name, digest in IDX_SHA256.items():
+        content, found = bytearray(), hashlib.sha256()
         with gzip.open(folder / f"{name}.gz") as file:
-            content = file.read()
-        if hashlib.sha256(content).hexdigest() != digest:
+            for chunk in _chunks(file, IDX_BYTES[name], f"{folder / name}.gz"):
+                found.update(chunk)
+                content += chunk
+        if found.hexdigest() != digest:
             raise InputError(f"{folder / name}.gz is not the published Fashion-MNIST (its digest differs): remove it")
-        arrays[name] = parse_idx(content)
+        arrays[name] = parse_idx(bytes(content))
     return arrays
+
+
+def _chunks(source: IO[bytes] | gzip.GzipFile, most: int, name: str) -> Iterator[bytes]:
+    """Yield what can be read from a stream, which an untrusted source may never end.
+
+    Raises:
+        InputError: it holds more than ``most`` bytes.
+    """
+    size = 0
+    while chunk := source.read(CHUNK):
+        size += len(chunk)
+        if size > most:
+            raise InputError(f"{name} is not the published Fashion-MNIST (it holds over {most:,} bytes): remove it")
+        yield chunk
 
 
 def _first_source(sources: tuple[Callable[[Path], Path], ...], scratches: Iterator[Path]) -> dict[str, np.ndarray]:

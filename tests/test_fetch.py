@@ -1,9 +1,13 @@
 """Fetching public data: real-format bytes are parsed, wrong ones refused, one source stands in for another."""
 
+import contextlib
 import gzip
 import hashlib
 import struct
+import threading
+import tracemalloc
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,7 @@ import pytest
 from pud import fetch as module
 from pud.data import Split, open_split
 from pud.errors import InputError
-from pud.fetch import CLASSES, IDX_SHA256, fetch, fetch_fashion_mnist, parse_idx, read_idx_folder
+from pud.fetch import CLASSES, IDX_BYTES, IDX_SHA256, fetch, fetch_fashion_mnist, parse_idx, read_idx_folder
 
 Source = Callable[[Path], Path]
 
@@ -32,6 +36,7 @@ def small(train_split: Split, test_split: Split, monkeypatch: pytest.MonkeyPatch
     }
     for name, data in content.items():
         monkeypatch.setitem(IDX_SHA256, name, hashlib.sha256(data).hexdigest())
+        monkeypatch.setitem(IDX_BYTES, name, len(data))
     return content
 
 
@@ -102,9 +107,62 @@ def test_a_source_with_other_content_is_passed_over(small: dict[str, bytes], tmp
 
 
 def test_a_digest_that_differs_is_refused_in_a_sentence(small: dict[str, bytes], tmp_path: Path) -> None:
-    small["train-labels-idx1-ubyte"] += b"\x00"
+    small["train-labels-idx1-ubyte"] = bytes(len(small["train-labels-idx1-ubyte"]))
     with pytest.raises(InputError, match=r"train-labels-idx1-ubyte\.gz is not the published Fashion-MNIST"):
         read_idx_folder(source_of(small)(tmp_path))
+
+
+BOMB, LITTLE = 256 << 20, 32 << 20
+
+
+def test_a_file_that_unzips_without_end_is_refused_before_it_fills_the_memory(
+    small: dict[str, bytes], tmp_path: Path
+) -> None:
+    source_of(small)(tmp_path)
+    with gzip.open(tmp_path / "train-images-idx3-ubyte.gz", "wb", 1) as file:
+        for _ in range(BOMB >> 20):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"train-images-idx3-ubyte\.gz is not.*holds over 1,176,016 bytes"):
+            read_idx_folder(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < LITTLE
+    finally:
+        tracemalloc.stop()
+
+
+class Endless(BaseHTTPRequestHandler):
+    """A mirror that never says how much it sends, and does not stop."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(bytes(1 << 20))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_mirror_that_never_ends_is_left(
+    small: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setattr(module, "MIRROR", f"http://127.0.0.1:{server.server_port}")
+    try:
+        with pytest.raises(InputError, match=r"train-images-idx3-ubyte\.gz is not.*holds over [0-9,]+ bytes"):
+            module._mirror(tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < LITTLE
+
+
+def test_the_sizes_are_those_of_the_published_files() -> None:
+    assert sum(IDX_BYTES.values()) == 70_000 * (28 * 28 + 1) + 2 * (16 + 8)
+    assert IDX_BYTES.keys() == IDX_SHA256.keys()
 
 
 def test_when_all_sources_fail_each_reason_is_said_and_nothing_is_left(tmp_path: Path) -> None:
