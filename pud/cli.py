@@ -1,5 +1,6 @@
 """The command ``pud``: each step alone, and the whole pipeline on this machine."""
 
+import io
 import json
 import os
 import sys
@@ -10,9 +11,13 @@ from typing import Any
 
 import click
 
+from pud.compiled import PIPELINE, default_pipeline
 from pud.config import as_parameters, from_mapping
-from pud.detection import DetectConfig
+from pud.detection import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND, DetectConfig
+from pud.device import check_seed
 from pud.errors import InputError
+from pud.explained import words
+from pud.files import is_full, read_json, room
 from pud.poisoning import PoisonConfig
 from pud.probing import ProbeConfig
 from pud.purification import DEFAULT_PRESET, PRESETS, PurifyConfig, purify_config
@@ -22,6 +27,13 @@ from pud.training import TrainConfig
 
 Command = Callable[..., Any]
 FOLDER = click.Path(path_type=Path)
+EXIT_CODES = {NONE_FOUND: 0, BACKDOOR: 3, CANNOT_BE_JUDGED: 4}
+SECTIONS = {
+    "The whole pipeline on this machine, in this order": ("fetch", "run", "report"),
+    "Its steps alone, in this order": ("poison", "train", "probe", "detect", "purify", "evaluate"),
+    "On a cluster": ("doctor", "bootstrap", "submit"),
+    "Afterwards": ("verify", "sync", "gc"),
+}
 
 
 def settings(config: type, presets: Collection[str] = ()) -> Callable[[Command], Command]:
@@ -49,10 +61,12 @@ def settings(config: type, presets: Collection[str] = ()) -> Callable[[Command],
         for name, default in reversed(defaults.items()):
             shown = json.dumps(default) if name in lists else default
             flag = "--" + name.replace("_", "-")
+            text = words(config, name)
             if presets:
-                command = click.option(flag, name, default=None, help=f"[default: the preset's; {shown}]")(command)
+                text = f"{text}  [default: the preset's; {shown}]"
+                command = click.option(flag, name, default=None, help=text)(command)
             else:
-                command = click.option(flag, name, default=shown, show_default=True)(command)
+                command = click.option(flag, name, default=shown, show_default=True, help=text)(command)
         if presets:
             choice = click.Choice(list(presets))
             command = click.option("--preset", type=choice, default=DEFAULT_PRESET, show_default=True)(command)
@@ -73,20 +87,37 @@ def folder(flag: str, text: str, name: str | None = None, *, required: bool = Tr
     return click.option(flag, name or flag[2:].replace("-", "_"), type=FOLDER, required=required, help=text)
 
 
-seed_option = click.option("--seed", default=0, show_default=True, help="Seed of every random choice.")
+def checked_seed(context: click.Context, parameter: click.Parameter, seed: int) -> int:
+    """Refuse a seed that no step takes."""
+    check_seed(seed)
+    return seed
+
+
+seed_option = click.option(
+    "--seed", default=0, show_default=True, callback=checked_seed, help="Seed of every random choice, 0 to 2^53."
+)
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 metrics_option = click.option("--metrics", type=FOLDER, default=None, help="JSON file for the step's metrics.")
 tracking_option = click.option(
-    "--tracking-uri", default="sqlite:///mlflow.db", show_default=True, help="MLflow server."
+    "--tracking-uri",
+    envvar="MLFLOW_TRACKING_URI",
+    default="sqlite:///mlflow.db",
+    show_default=True,
+    show_envvar=True,
+    help="MLflow server; wins over the environment.",
 )
 pipeline_option = click.option(
-    "--pipeline", type=FOLDER, default=Path("pipelines/pud.yaml"), show_default=True, help="Compiled pipeline."
+    "--pipeline",
+    type=FOLDER,
+    default=default_pipeline,
+    show_default=f"{PIPELINE}, else the package's own",
+    help="Compiled pipeline.",
 )
 parameter_option = click.option(
     "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Any pipeline parameter."
 )
 data_options = (
-    click.option("--data-uri", default="file:data", show_default=True, help="The clean data set."),
+    click.option("--data-uri", default="data", show_default=True, help="The clean data set: a folder, or dvc:..."),
     click.option("--data-digest", default="", help="Digest it must have, the md5 in data.dvc; empty: any."),
 )
 
@@ -96,13 +127,26 @@ def finish(values: dict[str, float], metrics: Path | None) -> None:
     text = json.dumps(values, sort_keys=True)
     if metrics:
         metrics.parent.mkdir(parents=True, exist_ok=True)
-        metrics.write_text(text + "\n")
+        metrics.write_text(text + "\n", "utf-8")
     click.echo(text)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+class Commands(click.Group):
+    """Commands listed in the order of use."""
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(90)) for name in names])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 def app() -> None:
-    """Progressive Unified Defense: purify an infected image classifier and its poisoned training data."""
+    """Progressive Unified Defense: purify an infected image classifier and its poisoned training data.
+
+    To see it work: pud fetch, then pud run (some ten minutes). With a model and data of your own begin with pud probe.
+    Every command has --help.
+    """
 
 
 @app.command("fetch")
@@ -126,8 +170,10 @@ def fetch_command(name: str, out: Path) -> None:
 @settings(PoisonConfig)
 def poison_command(metrics: Path | None, **options: Any) -> None:
     """Plant a backdoor in a data set."""
+    from pud.local_run import local_data
     from pud.steps.poison import poison_step
 
+    options["data_uri"] = local_data(options["data_uri"])
     finish(poison_step(**options), metrics)
 
 
@@ -164,13 +210,20 @@ def probe_command(metrics: Path | None, **options: Any) -> None:
 @folder("--infected-probe", "Probe of the infected model.")
 @folder("--probe", "Probe of the current model; in round 0 the same.")
 @folder("--detection", "Detection to write.")
+@click.option(
+    "--exit-code", is_flag=True, help="Exit with 0 if none is found, 3 for a backdoor, 4 if it could not be judged."
+)
 @metrics_option
 @settings(DetectConfig)
-def detect_command(metrics: Path | None, **options: Any) -> None:
+def detect_command(metrics: Path | None, exit_code: bool, **options: Any) -> None:
     """Judge which training images are poisoned, and which class they lead to."""
+    from pud.steps.artifacts import DETECTION_FORMAT
     from pud.steps.detect import detect_step
 
     finish(detect_step(**options), metrics)
+    if exit_code:
+        said = read_json(options["detection"] / "detection.json", DETECTION_FORMAT)
+        sys.exit(EXIT_CODES[said.get("verdict_code") or (BACKDOOR if said["target_labels"] else NONE_FOUND)])
 
 
 @app.command("purify")
@@ -370,17 +423,20 @@ def report_command(folder: Path) -> None:
 
 def main() -> None:
     """Run the command; what the user got wrong is one sentence, not a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of classes, on a terminal that has not their letters
     try:
         app()
     except InputError as error:
         click.echo(f"pud: error: {error}", err=True)
         sys.exit(2)
-    except OSError as error:
-        if not error.filename:
+    except Exception as error:
+        name = error.filename if isinstance(error, OSError) else None
+        if not name and not is_full(error):
             raise
-        click.echo(
-            f"pud: error: {error.filename}: {error.strerror}: give another path, or make room or rights", err=True
-        )
+        free = f" ({room(Path(name or '.').absolute())} are free there)" if is_full(error) else ""
+        reason = f"{name}: {error.strerror}" if name else f"a disk has no room left: {error}"  # type: ignore[attr-defined]
+        click.echo(f"pud: error: {reason}{free}: give another path, or make room or rights", err=True)
         sys.exit(2)
 
 

@@ -8,19 +8,39 @@ from typing import Any
 
 import yaml
 
+from pud.config import MAXIMUM_WHOLE
 from pud.errors import InputError
+
+PACKAGE = Path(__file__).parent
+# what a wheel holds of the tree beside pud; an editable install has the tree itself
+BUNDLED = bundled if (bundled := PACKAGE / "bundled").is_dir() else PACKAGE.parent
+PIPELINE = Path("pipelines/pud.yaml")
 
 # parameterType of a compiled pipeline: (what a person should give, the test of a value)
 Check = Callable[[Any], bool]
 TYPES: dict[str, tuple[str, Check]] = {
     "STRING": ("a string", lambda value: isinstance(value, str)),
     "BOOLEAN": ("true or false", lambda value: isinstance(value, bool)),
-    "NUMBER_INTEGER": ("a whole number", lambda value: _is_number(value) and value == int(value)),
+    "NUMBER_INTEGER": (
+        "a whole number from 0 to 2^53",
+        lambda value: _is_number(value) and value == int(value) and 0 <= value <= MAXIMUM_WHOLE,
+    ),
     "NUMBER_DOUBLE": ("a number", lambda value: _is_number(value)),
     "LIST": ("a JSON list", lambda value: isinstance(value, list)),
     "STRUCT": ("a JSON object", lambda value: isinstance(value, dict)),
 }
 NUMBERS = {"NUMBER_INTEGER": int, "NUMBER_DOUBLE": float}  # kfp.local takes no 0 for 0.0
+
+
+def default_pipeline() -> Path:
+    """Return the compiled pipeline of this folder, else the one that came with the package."""
+    return PIPELINE if PIPELINE.is_file() else BUNDLED / PIPELINE
+
+
+def root_of(pipeline: Path) -> Path:
+    """Return the folder that holds the ``components`` of a compiled pipeline: its own tree's, else the package's."""
+    tree = pipeline.resolve().parent.parent
+    return tree if (tree / "components" / "guard.py").is_file() else BUNDLED
 
 
 def read_parameters(pairs: Sequence[str], file: Path | None) -> dict[str, Any]:
@@ -35,7 +55,7 @@ def read_parameters(pairs: Sequence[str], file: Path | None) -> dict[str, Any]:
     given: dict[str, Any] = {}
     if file is not None:
         try:
-            given = json.loads(file.read_text())
+            given = json.loads(file.read_text("utf-8-sig"))
         except (OSError, ValueError) as error:
             raise InputError(f"parameter file {file} cannot be read as JSON ({error}): give a JSON object") from None
         if not isinstance(given, dict):
@@ -62,7 +82,7 @@ def read_pipeline(path: Path) -> dict[str, Any]:
     from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
     try:
-        spec: dict[str, Any] = next(yaml.safe_load_all(path.read_text()), {})
+        spec: dict[str, Any] = next(yaml.safe_load_all(path.read_text("utf-8-sig")), {})
         ParseDict(spec, PipelineSpec())
         spec["root"]["dag"], spec["pipelineInfo"]["name"]
     except (yaml.YAMLError, ParseError, TypeError, AttributeError, KeyError, UnicodeDecodeError) as error:

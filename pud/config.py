@@ -20,6 +20,7 @@ class Range(NamedTuple):
     words: str
 
 
+MAXIMUM_WHOLE = 1 << 53  # kfp hands whole numbers over as doubles, of which each one is exact up to here
 NOT_NEGATIVE = Range(0, sys.float_info.max, "of at least 0")  # what every number must be
 Count = Annotated[int, Range(1, math.inf, "of at least 1")]
 Positive = Annotated[float, Range(sys.float_info.min, sys.float_info.max, "above 0")]
@@ -62,6 +63,8 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
         whole = wanted is not int or converted == float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} is {value!r}: give a value of type {wanted.__name__}") from error
+    if wanted is int and converted > MAXIMUM_WHOLE:
+        raise InputError(f"{name} is {value!r}: give a whole number of at most 2^53")
     if not whole:
         raise InputError(f"{name} is {value!r}: give a whole number")
     if wanted in (int, float) and not allowed.low <= converted <= allowed.high:

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import torch
 
+from pud.config import MAXIMUM_WHOLE
 from pud.errors import InputError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc malloc.h
@@ -45,9 +46,14 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
 
 
+def check_seed(seed: int) -> None:
+    """Raise InputError for a seed that is negative, or that would become another on its way through a pipeline."""
+    if not 0 <= seed <= MAXIMUM_WHOLE:
+        raise InputError(f"seed {seed} cannot be: give a whole number from 0 to 2^53")
+
+
 def random_stream(seed: int, step: str, round_index: int = 0) -> torch.Generator:
     """Return a CPU generator that depends on (seed, step, round) and on nothing that ran before."""
-    if seed < 0:
-        raise InputError(f"seed {seed} is negative: give a whole number from 0")
+    check_seed(seed)
     words = np.random.SeedSequence((seed, zlib.crc32(step.encode()), round_index)).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))

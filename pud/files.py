@@ -1,8 +1,10 @@
 """Reading files that may be wrong, and writing files that are never half there."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tokenize
 import uuid
@@ -17,6 +19,11 @@ from pud.errors import InputError
 
 MAXIMUM_JSON_BYTES = 64 << 20
 MAXIMUM_ARRAY_BYTES = 16 << 30
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# of libraries that tell the error in words only; NumPy says how much it could not write and nothing else
+SAYS_FULL = re.compile(
+    rf"No space left|Disk quota exceeded|os error ({'|'.join(map(str, FULL))})\b|requested and \d+ written"
+)
 
 
 def within(path: Path, maximum: int) -> Path:
@@ -42,14 +49,14 @@ def sha256(path: Path) -> str:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write readable JSON; the same content gives the same bytes."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", "utf-8")
     partial.replace(path)
 
 
 def read_json(path: Path, expected_format: str, **kinds: type) -> dict[str, Any]:
     """Read a JSON object whose ``format`` is the expected one, with a value of its kind under each name."""
     try:
-        content = json.loads(within(Path(path), MAXIMUM_JSON_BYTES).read_text())
+        content = json.loads(within(Path(path), MAXIMUM_JSON_BYTES).read_text("utf-8-sig"))
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -109,6 +116,45 @@ def partial_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Return whether a disk without room is behind an error, whatever library raised it."""
+    while error is not None:
+        if getattr(error, "errno", None) in FULL or SAYS_FULL.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def room(folder: Path) -> str:
+    """Return how much room the disk of a folder has, in words."""
+    while not folder.exists():
+        folder = folder.parent
+    return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB"
+
+
+@contextmanager
+def _room_for(path: Path, partial: Path) -> Iterator[None]:
+    """Turn a full disk on the way into a sentence; what was written before tells how much is not enough."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, InputError) or not is_full(error):
+            raise
+        written = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file()) / 1e6
+        raise InputError(
+            f"{path} cannot be written: the disk took no more after {written:,.1f} MB, and {room(partial)} are free; "
+            "nothing of it is left, make more room than both, or name a folder on another disk"
+        ) from error
+
+
+def _share(folder: Path) -> None:
+    """Give all that is in a new folder the rights that the umask leaves: some libraries write for their user alone."""
+    rights = folder.stat().st_mode & 0o777
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(rights if path.is_dir() else rights & 0o666)
+
+
 @contextmanager
 def finished_folder(path: Path, mark: str, *inputs: Path) -> Iterator[Path]:
     """Yield a folder beside ``path`` that takes its place only when the block ends without an error.
@@ -132,7 +178,9 @@ def finished_folder(path: Path, mark: str, *inputs: Path) -> Iterator[Path]:
     if path.is_dir() and any(path.iterdir()) and not (path / mark).is_file():
         raise InputError(f"{path} holds other things, for {mark} is not in it: name another folder, or remove it")
     with partial_folder(path) as partial:
-        yield partial
+        with _room_for(path, partial):
+            yield partial
+        _share(partial)
         if path.is_dir() and any(path.iterdir()):
             with partial_folder(path) as aside:  # the old folder goes only when the new one is in its place
                 path.replace(aside)

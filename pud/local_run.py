@@ -12,15 +12,18 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
-from pud.compiled import checked, read_parameters, read_pipeline
+from pud import __version__
+from pud.compiled import checked, read_parameters, read_pipeline, root_of
 from pud.errors import InputError, without_userinfo
 from pud.files import partial_folder, write_json
 from pud.progress import MARK
@@ -30,6 +33,12 @@ if TYPE_CHECKING:
     from pud.tracking import Tracking
 
 RUN_NAME, LATEST = re.compile(r"\w[\w.-]*", re.ASCII), "latest"
+PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+DATA_SET = (
+    "a data set is a folder with train/ and test/, each of images.npy (uint8, n,c,h,w), labels.npy (int64, n) and "
+    "dataset.json: pud.data.write_split writes one from arrays, pud fetch fashion-mnist --out data gets one"
+)
+LOOKED_AT = 10_000  # files of a folder that is none, at most
 TAIL_SECONDS = 0.5
 GRACE_SECONDS = 10
 
@@ -58,16 +67,15 @@ def run(
     """
     started = time.time()
     compiled = read_pipeline(pipeline)
-    root = pipeline.resolve().parent.parent
+    root = root_of(pipeline)
     given = read_parameters(parameters, None)
     data_uri, trigger = given.pop("data_uri", data_uri), given.pop("trigger", trigger)
-    name = name or time.strftime(f"{trigger}-%Y%m%d-%H%M%S")
-    if not RUN_NAME.fullmatch(name) or name == LATEST:
-        raise InputError(f"--name {name!r} names no run: give letters, digits, '-', '_' or '.', and not {LATEST!r}")
+    name = run_name(name or time.strftime(f"{trigger}-%Y%m%d-%H%M%S"))
+    data_uri = local_data(data_uri)
     folder = (runs / name).resolve()
     tracking = None if no_tracking else _tracking(tracking_uri, experiment, folder)
     arguments = {
-        "data_uri": _absolute(data_uri),
+        "data_uri": data_uri,
         "data_digest": dvc_digest(root, data_uri) if data_digest is None else data_digest,
         "trigger": trigger,
         "seed": seed,
@@ -106,12 +114,56 @@ def _alone(folder: Path) -> Iterator[int]:
         os.close(lock)
 
 
+def run_name(name: str) -> str:
+    """Return the name as that of a folder, and say so where it is another.
+
+    Raises:
+        InputError: it would lead elsewhere, or nothing is left of it.
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    mended = re.sub(r"[^\w.-]+", "-", plain, flags=re.ASCII).strip("-")
+    if "/" in name or not RUN_NAME.fullmatch(mended) or mended == LATEST:
+        raise InputError(f"--name {name!r} names no run: give letters, digits, '-', '_' or '.', and not {LATEST!r}")
+    if mended != name:
+        click.echo(f"pud: the run is called {mended}, which can be the name of a folder", err=True)
+    return mended
+
+
+def local_data(data_uri: str) -> str:
+    """Return a data URI with an absolute path, FOLDER as file:FOLDER, if it names data on this machine.
+
+    Raises:
+        InputError: there is no data set; the sentence says what one is.
+    """
+    uri = _absolute(data_uri)
+    scheme, _, path = uri.partition(":")
+    if scheme not in ("file", "dvc"):
+        raise InputError(f"data URI {data_uri!r} is not supported: give a folder, dvc:s3://BUCKET/PREFIX or dvc:CACHE")
+    if scheme == "file":
+        check_data(Path(path))
+    return uri
+
+
+def check_data(folder: Path) -> None:
+    """Raise InputError, which says what a data set is, for a folder that holds none; its files are not read."""
+    if all((folder / split / "dataset.json").is_file() for split in ("train", "test")):
+        return
+    if folder.is_dir():
+        files = list(islice((path for path in folder.rglob("*") if path.is_file()), LOOKED_AT))
+        pictures = [path for path in files if path.suffix.lower() in PICTURES]
+        missing = next(split for split in ("train", "test") if not (folder / split / "dataset.json").is_file())
+        kind = f"holds pictures ({pictures[0].name})" if pictures else f"has no {missing}/dataset.json"
+    else:
+        kind = "is a file" if folder.exists() else "is not there"
+    raise InputError(f"{folder} {kind}: {DATA_SET}")
+
+
 def dvc_digest(root: Path, data_uri: str) -> str:
     """Return the digest under which ``data.dvc`` versions the data; empty if they are not what it points to."""
     pointer = root / "data.dvc"
     if not pointer.is_file():
         return ""
-    versioned = yaml.safe_load(pointer.read_text())["outs"][0]
+    versioned = yaml.safe_load(pointer.read_text("utf-8"))["outs"][0]
     known = data_uri.startswith("dvc:") or _absolute(data_uri) == f"file:{root / versioned['path']}"
     return str(versioned["md5"]) if known else ""
 
@@ -125,7 +177,9 @@ def source_digest(root: Path) -> str:
 
 
 def git_commit(root: Path) -> str:
-    """Return the commit of the checkout, empty outside one."""
+    """Return the commit of the checkout, outside one the version of the package; empty where git knows none."""
+    if not (root / ".git").exists():  # a folder above may be another project's
+        return f"pud-{__version__}"
     try:
         found = subprocess.run(
             ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD"],
@@ -168,7 +222,9 @@ def _close(tracking: "Tracking | None", status: str) -> None:
 
 def _absolute(data_uri: str) -> str:
     scheme, separator, path = data_uri.partition(":")
-    local = separator and (scheme == "file" or (scheme == "dvc" and not path.startswith("s3://")))
+    if not separator or Path(data_uri).is_dir():
+        return f"file:{Path(data_uri).resolve()}"
+    local = scheme == "file" or (scheme == "dvc" and not path.startswith("s3://"))
     return f"{scheme}:{Path(path).resolve()}" if local else data_uri
 
 
@@ -200,10 +256,11 @@ def _watch(job: dict[str, Any], log: Path, root: Path, tracking: "Tracking | Non
         **({"MLFLOW_TRACKING_URI": tracking.uri} if tracking else {}),
         "TMPDIR": str(scratch),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
+        "PYTHONSAFEPATH": "1",  # the folder that one is in may have files called like modules
         "PYTHONUNBUFFERED": "1",
     }
     command = [sys.executable, "-m", "pud.local_run", json.dumps(job)]
-    with log.open("wb") as output, log.open() as lines:
+    with log.open("wb") as output, log.open(encoding="utf-8", errors="replace") as lines:
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env=environment, start_new_session=True, pass_fds=[lock]
         )
@@ -227,7 +284,7 @@ def _shown(line: str) -> str | None:
 
 def _reason(log: Path) -> str:
     """Return the sentence for people in a failed run's log, else its last error."""
-    lines = log.read_text(errors="replace").splitlines()
+    lines = log.read_text("utf-8", "replace").splitlines()
     mark = "InputError: "
     for_people = [line.split(mark, 1)[1] for line in lines if mark in line]
     errors = [line for line in lines if "Error" in line or "Exception" in line]
@@ -274,7 +331,7 @@ def _child(job: dict[str, Any]) -> None:
         enable_caching=True,
         cache_root=str(folder.parent / ".cache"),
     )
-    pipeline = components.load_component_from_text(without_retries(Path(job["pipeline"]).read_text()))
+    pipeline = components.load_component_from_text(without_retries(Path(job["pipeline"]).read_text("utf-8-sig")))
     pipeline(**job["arguments"])
 
 
