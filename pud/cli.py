@@ -69,7 +69,10 @@ def settings(config: type, presets: Collection[str] = ()) -> Callable[[Command],
                 command = click.option(flag, name, default=shown, show_default=True, help=text)(command)
         if presets:
             choice = click.Choice(list(presets))
-            command = click.option("--preset", type=choice, default=DEFAULT_PRESET, show_default=True)(command)
+            text = "What all other settings are where they are not given."
+            command = click.option("--preset", type=choice, default=DEFAULT_PRESET, show_default=True, help=text)(
+                command
+            )
         return command
 
     return decorate

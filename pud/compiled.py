@@ -56,7 +56,7 @@ def read_parameters(pairs: Sequence[str], file: Path | None) -> dict[str, Any]:
     if file is not None:
         try:
             given = json.loads(file.read_text("utf-8-sig"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"parameter file {file} cannot be read as JSON ({error}): give a JSON object") from None
         if not isinstance(given, dict):
             raise InputError(f"parameter file {file} holds no JSON object: give {{name: value}}")
@@ -84,8 +84,8 @@ def read_pipeline(path: Path) -> dict[str, Any]:
     try:
         spec: dict[str, Any] = next(yaml.safe_load_all(path.read_text("utf-8-sig")), {})
         ParseDict(spec, PipelineSpec())
-        spec["root"]["dag"], spec["pipelineInfo"]["name"]
-    except (yaml.YAMLError, ParseError, TypeError, AttributeError, KeyError, UnicodeDecodeError) as error:
+        spec["root"]["dag"], spec["components"], spec["pipelineInfo"]["name"]
+    except (yaml.YAMLError, ParseError, TypeError, AttributeError, KeyError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} is not a compiled pipeline ({reason}): give what make compile writes") from None
     return spec
@@ -132,8 +132,8 @@ def _as_declared(name: str, value: Any, kind: str) -> Any:
             read = json.loads(value)
         json.dumps(read, allow_nan=False)
         right = fits(read)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         right = False
     if not right:
-        raise InputError(f"parameter {name} is {value!r}: give {wanted}")
+        raise InputError(f"parameter {name} is {repr(value)[:200]}: give {wanted}")
     return NUMBERS[kind](read) if kind in NUMBERS else read

@@ -18,7 +18,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        probe = torch.empty(0, device=name)
+        probe.cpu()  # what holds no values, as meta, computes nothing
+        return probe.device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r} is not usable here ({error}): choose auto, cpu or cuda") from error
 

@@ -22,7 +22,7 @@ MAXIMUM_ARRAY_BYTES = 16 << 30
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # of libraries that tell the error in words only; NumPy says how much it could not write and nothing else
 SAYS_FULL = re.compile(
-    rf"No space left|Disk quota exceeded|os error ({'|'.join(map(str, FULL))})\b|requested and \d+ written"
+    rf"No space left|disk is full|Disk quota exceeded|os error ({'|'.join(map(str, FULL))})\b|requested and \d+ written"
 )
 
 

@@ -163,9 +163,12 @@ def dvc_digest(root: Path, data_uri: str) -> str:
     pointer = root / "data.dvc"
     if not pointer.is_file():
         return ""
-    versioned = yaml.safe_load(pointer.read_text("utf-8"))["outs"][0]
-    known = data_uri.startswith("dvc:") or _absolute(data_uri) == f"file:{root / versioned['path']}"
-    return str(versioned["md5"]) if known else ""
+    try:
+        versioned = yaml.safe_load(pointer.read_text("utf-8"))["outs"][0]
+        path, md5 = str(versioned["path"]), str(versioned["md5"])
+    except (yaml.YAMLError, TypeError, LookupError, ValueError) as error:
+        raise InputError(f"{pointer} names no data with their md5: restore it, or give --data-digest") from error
+    return md5 if data_uri.startswith("dvc:") or _absolute(data_uri) == f"file:{root / path}" else ""
 
 
 def source_digest(root: Path) -> str:
@@ -294,6 +297,8 @@ def _reason(log: Path) -> str:
 def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[str, Any]:
     """Gather what people look for into the run's folder, and print the table."""
     reports = sorted((folder / "kfp").rglob("report.json"), key=lambda path: path.stat().st_mtime)
+    if not reports:
+        raise InputError(f"the pipeline has come to its end without a report: what it wrote is in {folder / 'kfp'}")
     source = reports[-1].parent
     report = {
         **load_report(source),

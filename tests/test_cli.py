@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pud.checkpoints import ModelCard, save_model
-from pud.cli import main
+from pud.cli import SECTIONS, app, main
+from pud.config import as_parameters
 from pud.data import open_split
-from pud.files import sha256
+from pud.detection import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
+from pud.explained import SHARED, WORDS, words
+from pud.files import sha256, write_json
 
 NOWHERE = "http://127.0.0.1:9"
 OUTPUTS = ("out", "truth")
@@ -140,6 +143,13 @@ ROWS: dict[str, tuple[Callable[[Desk], list[str]], str]] = {
     "an output that is its own input": (lambda d: [*d.probe(), "--out", str(d.model)], "would be lost"),
     "a folder that cannot be made": (lambda d: [*d.train(), "--model", "/proc/nowhere/out"], "/proc/nowhere"),
     "unknown data set": (lambda d: ["fetch", "imagenet-22k", "--out", str(d.folder / "out")], "'imagenet-22k'"),
+    "seed of more than 53 bits": (lambda d: d.train("--seed", str(2**53 + 1)), f"seed {2**53 + 1}"),
+    "seed of more than 63 bits": (lambda d: d.poison("--seed", str(2**63)), f"seed {2**63}"),
+    "seed of a run": (lambda d: d.run("--no-tracking", "--seed", str(2**63)), f"seed {2**63}"),
+    "seed as a parameter": (lambda d: d.run("--no-tracking", "-p", f"seed={2**53 + 1}"), "parameter seed"),
+    "more epochs than a number": (lambda d: d.train("--epochs", str(2**64)), "epochs"),
+    "a run without data": (lambda d: d.run("--no-tracking", "--data-uri", str(d.folder / "nowhere")), "a data set is"),
+    "poison without data": (lambda d: [*d.poison(), "--data-uri", str(d.folder)], "a data set is"),
     "no report": (lambda d: ["report", str(d.folder)], "report.json"),
 }
 
@@ -171,3 +181,126 @@ def test_the_installed_command_says_the_same(row: str, desk: Desk) -> None:
     command = [Path(sys.executable).with_name("pud"), *arguments(desk)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     said(done.returncode, done.stderr, thing, desk)
+
+
+def types(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Return the exit code of a command."""
+    monkeypatch.setattr(sys, "argv", ["pud", *arguments])
+    with pytest.raises(SystemExit) as exit_of:
+        main()
+    return exit_of.value.code or 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real disk of 40 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "none", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a small disk can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+FILL: dict[str, Callable[[Desk, str], list[str]]] = {
+    "poison": lambda d, out: [*d.poison(), "--dataset", out],
+    "train": lambda d, out: ["train", "--dataset", str(d.data), "--model", out, "--epochs", "1"],
+    "probe": lambda d, out: [*d.probe(), "--out", out, "--splits", "0", "--noise-draws", "0", "--mix-draws", "0"],
+}
+
+
+@pytest.mark.parametrize("step", FILL)
+def test_a_step_on_a_full_disk_is_one_sentence(
+    step: str, desk: Desk, small_disk: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert types(monkeypatch, *FILL[step](desk, str(small_disk / "result"))) == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.startswith("pud: error: ")
+    assert "result cannot be written: the disk took no more" in last
+    assert list(small_disk.iterdir()) == []
+
+
+def test_a_full_disk_outside_a_step_is_one_sentence_too(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pud.cli.load_report", full)
+    assert types(monkeypatch, "report", str(desk.folder)) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "no room left" in line
+    assert "MB are free there" in line
+
+
+def test_the_tracking_server_of_the_environment_is_used_and_the_command_line_wins(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+    assert types(monkeypatch, *desk.run()) == 2
+    assert f"MLflow at {NOWHERE}" in capfd.readouterr().err
+    other = NOWHERE.replace(":9", ":10")
+    assert types(monkeypatch, *desk.run("--tracking-uri", other)) == 2
+    assert f"MLflow at {other}" in capfd.readouterr().err
+    assert types(monkeypatch, "run", "--help") == 0
+    assert "MLFLOW_TRACKING_URI" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ({"verdict_code": NONE_FOUND}, 0),
+        ({"verdict_code": BACKDOOR}, 3),
+        ({"verdict_code": CANNOT_BE_JUDGED}, 4),
+        ({"target_labels": []}, 0),
+        ({"target_labels": [1]}, 3),
+    ],
+)
+@pytest.mark.parametrize("asked", [True, False])
+def test_detect_tells_its_verdict_by_the_exit_code_where_it_is_asked_to(
+    said: dict[str, object], code: int, asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detect_step(infected_probe: Path, probe: Path, config: object, *, detection: Path) -> dict[str, float]:
+        write_json(detection / "detection.json", {"format": "pud-detection/1", **said})
+        return {}
+
+    monkeypatch.setattr("pud.steps.detect.detect_step", detect_step)
+    folders = ["--infected-probe", "x", "--probe", "x", "--detection", str(tmp_path)]
+    assert types(monkeypatch, "detect", *folders, *(["--exit-code"] if asked else [])) == (code if asked else 0)
+
+
+def test_detect_on_bad_input_exits_with_2_in_any_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = str(tmp_path / "nothing")
+    folders = ["--infected-probe", nothing, "--probe", nothing, "--detection", nothing]
+    assert types(monkeypatch, "detect", *folders, "--exit-code") == 2
+
+
+def test_the_help_lists_every_command_once_and_begins_with_the_first_to_type(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = [name for section in SECTIONS.values() for name in section]
+    assert sorted(names) == sorted(app.commands)
+    assert types(monkeypatch, "--help") == 0
+    text = capfd.readouterr().out
+    listed = [text.index(f"\n  {name} ") for name in names]
+    assert listed == sorted(listed)
+    assert text.index("pud fetch") < listed[0]
+
+
+@pytest.mark.parametrize("config", WORDS)
+def test_every_setting_has_a_word_of_help_and_no_other_has(config: type) -> None:
+    names = as_parameters(config())
+    assert [name for name in names if not words(config, name)] == []
+    assert WORDS[config].keys() <= names.keys()
+    assert SHARED.keys() <= {name for each in WORDS for name in as_parameters(each())}
+
+
+@pytest.mark.parametrize("command", app.commands)
+def test_every_option_of_every_command_has_a_word_of_help(command: str) -> None:
+    options = [one for one in app.commands[command].params if one.param_type_name == "option"]
+    assert [one.name for one in options if not one.help or one.help.startswith("[")] == []

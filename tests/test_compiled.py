@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pud.compiled import checked, read_parameters, read_pipeline, steps_of
+from pud.compiled import BUNDLED, checked, default_pipeline, read_parameters, read_pipeline, root_of, steps_of
 from pud.errors import InputError
 
 PIPELINE = Path(__file__).parents[1] / "pipelines" / "pud.yaml"
@@ -50,3 +50,43 @@ def test_the_steps_are_the_tasks_that_run_a_container() -> None:
     steps = steps_of(read_pipeline(PIPELINE))
     assert {"poison", "train", "detect-2", "evaluate", "finish"} <= steps
     assert not steps & {"defence", "exit-handler-1", "root"}
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**53 + 1), 2**53 + 1, str(2**63), "1e400", "[" * 100_000])
+def test_a_whole_number_that_a_pipeline_cannot_hand_over_is_refused(seed: object) -> None:
+    with pytest.raises(InputError, match=r"parameter seed is .*: give a whole number from 0 to 2\^53") as refused:
+        checked({"seed": seed}, read_pipeline(PIPELINE), PIPELINE)
+    assert len(str(refused.value)) < 500
+
+
+def test_the_largest_whole_number_is_exact() -> None:
+    assert checked({"seed": str(2**53)}, read_pipeline(PIPELINE), PIPELINE) == {"seed": 2**53}
+
+
+def test_a_file_of_parameters_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "parameters.json").write_text('{"trigger": "blend"}', "utf-8-sig")
+    assert read_parameters([], tmp_path / "parameters.json") == {"trigger": "blend"}
+
+
+def test_the_pipeline_of_this_folder_comes_before_the_package_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_pipeline() == BUNDLED / "pipelines" / "pud.yaml"
+    assert default_pipeline().is_file()
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "pud.yaml").touch()
+    assert default_pipeline().resolve() == tmp_path / "pipelines" / "pud.yaml"
+
+
+def test_the_components_are_those_beside_the_pipeline_else_the_package_s(tmp_path: Path) -> None:
+    assert root_of(PIPELINE) == PIPELINE.parents[1]
+    assert root_of(tmp_path / "pipelines" / "pud.yaml") == BUNDLED
+    assert (BUNDLED / "components" / "guard.py").is_file()
+
+
+@pytest.mark.parametrize("text", ["", "a", "[1]", "[" * 5000, "root: {dag: {}}\npipelineInfo: {name: a}", "\0"])
+def test_a_file_that_is_no_compiled_pipeline_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "pud.yaml").write_text(text)
+    with pytest.raises(InputError, match="is not a compiled pipeline"):
+        read_pipeline(tmp_path / "pud.yaml")

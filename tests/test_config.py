@@ -56,6 +56,8 @@ def test_a_config_survives_a_pipeline_that_makes_every_number_a_float(cls: type)
         (TrainConfig, {"weight_decay": "nan"}, "give a number of at least 0"),
         (TrainConfig, {"batch_size": 0}, "give a number of at least 1"),
         (TrainConfig, {"epochs": 10**400}, "give a"),
+        (TrainConfig, {"epochs": 2**53 + 1}, r"at most 2\^53"),
+        (DetectConfig, {"refinements": 2**63}, r"at most 2\^53"),
         (TrainConfig, {"momentum": 0}, "above 0 and at most 1"),
         (PurifyConfig, {"keep": [2]}, "above 0 and at most 1"),
         (PurifyConfig, {"learning_rate": [0.1, 0]}, "above 0"),

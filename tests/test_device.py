@@ -31,9 +31,14 @@ def test_drawing_from_a_stream_leaves_the_global_one_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_negative_seed_is_refused_in_a_sentence() -> None:
-    with pytest.raises(InputError, match="seed -1"):
-        random_stream(-1, "probe")
+@pytest.mark.parametrize("seed", [-1, 2**53 + 1, 2**63])
+def test_a_seed_that_a_pipeline_could_not_hand_over_is_refused_in_a_sentence(seed: int) -> None:
+    with pytest.raises(InputError, match=rf"seed {seed} .* from 0 to 2\^53"):
+        random_stream(seed, "probe")
+
+
+def test_the_largest_seed_survives_the_way_through_a_pipeline() -> None:
+    assert torch.equal(draw(2**53, "probe", 0), draw(int(float(2**53)), "probe", 0))
 
 
 def test_auto_takes_the_gpu_when_there_is_one() -> None:
@@ -45,7 +50,7 @@ def test_the_cpu_is_always_there() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "cpu:x"])
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "cpu:x", "meta"])
 def test_an_unusable_device_is_refused_with_the_choice(name: str) -> None:
     with pytest.raises(InputError, match="choose auto, cpu or cuda"):
         resolve_device(name)

@@ -1,12 +1,20 @@
 """Reading files that may be wrong, writing files that are never half there."""
 
+import errno
 import json
 import os
-from collections.abc import Callable
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
 
 from pud.errors import InputError
 from pud.files import finished_folder, partial_folder, read_array, read_json, sha256, write_json
@@ -206,3 +214,82 @@ def test_an_archive_of_arrays_is_refused(tmp_path: Path) -> None:
         np.savez(file, a=1)
     with pytest.raises(InputError, match="an archive"):
         read_array(tmp_path / "file.npy", np.uint8, 1)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real disk of 64 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a small disk can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+LARGE = np.arange(500_000, dtype=np.float64)
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "NumPy": lambda folder: np.save(folder / "file", LARGE),
+    "safetensors of NumPy": lambda folder: safetensors.numpy.save_file({"a": LARGE}, folder / "file"),
+    "safetensors of torch": lambda folder: safetensors.torch.save_file({"a": torch.tensor(LARGE)}, folder / "file"),
+    "parquet": lambda folder: pd.DataFrame({"a": LARGE}).to_parquet(folder / "file"),
+    "JSON": lambda folder: write_json(folder / "file", {"a": LARGE.tolist()}),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_is_one_sentence_whatever_writes_and_nothing_is_left(writer: str, small_disk: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"out cannot be written: the disk took no more after [\d.]+ MB, and [\d.]+ MB"),
+        finished_folder(small_disk / "out", "file") as folder,
+    ):
+        WRITERS[writer](folder)
+    assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "no"), OSError(errno.EDQUOT, "no"), OSError("176000 requested and 0 written")],
+    ids=str,
+)
+def test_an_error_of_a_full_disk_is_known_by_its_number_or_its_words(error: OSError, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the disk took no more"):
+        write_half(tmp_path / "out", error)
+    with pytest.raises(InputError, match="the disk took no more"), finished_folder(tmp_path / "out", "file"):
+        raise RuntimeError("a library's own") from error
+
+
+def test_another_error_is_not_said_to_be_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError):
+        write_half(tmp_path / "out", PermissionError(errno.EACCES, "no"))
+
+
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750), (0, 0o666, 0o777)])
+def test_the_umask_decides_who_may_read_whatever_wrote_it(umask: int, file: int, folder: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        with finished_folder(tmp_path / "out", "file") as out:
+            safetensors.numpy.save_file({"a": np.zeros(2)}, out / "file")
+            (out / "train").mkdir(mode=0o700)
+            (out / "train" / "file").touch(mode=0o600)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out", *(tmp_path / "out").iterdir())}
+    assert modes == {"out": folder, "train": folder, "file": file}
+    assert stat.S_IMODE((tmp_path / "out/train/file").stat().st_mode) == file
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_json_is_utf_8_with_and_without_a_mark_in_any_locale(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"format": "x", "name": "\u00e4\u00f6"}', encoding)
+    code = "import sys; from pathlib import Path; from pud.files import read_json; "
+    code += "print(ascii(read_json(Path(sys.argv[1]), 'x')['name']))"
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code, str(tmp_path / "a.json")]
+    done = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == (r"'\xe4\xf6'", "")

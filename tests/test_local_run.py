@@ -16,6 +16,9 @@ import pytest
 from servers import TrackingServer
 
 from pipelines.pud import ROUNDS
+from pud import __version__
+from pud.errors import InputError
+from pud.local_run import dvc_digest, git_commit, local_data, run_name
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((Path(__file__).parent / "report.schema.json").read_text())
@@ -231,3 +234,83 @@ def test_two_processes_do_not_work_on_one_run(sample_folder: Path, tmp_path: Pat
     os.close(lock)
     assert done.returncode == 2
     assert "busy is under way" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("my run", "my-run"), ("a_b.c-1", "a_b.c-1"), ("blend: 10 %", "blend-10"), ("L\u00e4ufe", "Laufe"), (" a", "a")],
+)
+def test_a_name_is_taken_as_that_of_a_folder_and_it_is_said(
+    name: str, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_name(name) == folder
+    assert (f"the run is called {folder}" in capsys.readouterr().err) == (name != folder)
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "..", " ", "latest", "latest ", "\u5b9f\u9a13", ".hidden"])
+def test_a_name_that_leads_elsewhere_or_nowhere_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="names no run"):
+        run_name(name)
+
+
+@pytest.mark.parametrize("written", ["data", "file:data", "./data/"])
+def test_a_folder_is_a_data_uri(
+    written: str, sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").symlink_to(sample_folder)
+    monkeypatch.chdir(tmp_path)
+    assert local_data(written) == f"file:{sample_folder}"
+
+
+def pictures(folder: Path) -> Path:
+    (folder / "cats").mkdir(parents=True)
+    (folder / "cats" / "1.JPG").touch()
+    return folder
+
+
+def table_of_values(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "data.csv").write_text("1,2")
+    return folder / "data.csv"
+
+
+def training_images_only(folder: Path) -> Path:
+    (folder / "train").mkdir(parents=True)
+    (folder / "train" / "dataset.json").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "thing"),
+    [
+        (pictures, r"given holds pictures \(1\.JPG\)"),
+        (table_of_values, r"data\.csv is a file"),
+        (training_images_only, r"given has no test/dataset\.json"),
+        (lambda folder: folder, "given is not there"),
+    ],
+)
+def test_what_is_no_data_set_is_refused_with_what_one_is(make, thing: str, tmp_path: Path) -> None:
+    given = make(tmp_path / "given")
+    for uri in (str(given), f"file:{given}"):
+        with pytest.raises(InputError, match=rf"{thing}: a data set is a folder .*images\.npy .*pud fetch"):
+            local_data(uri)
+
+
+def test_what_lies_elsewhere_is_left_to_the_step_that_fetches_it(tmp_path: Path) -> None:
+    assert local_data("dvc:s3://bucket/data") == "dvc:s3://bucket/data"
+    with pytest.raises(InputError, match="is not supported"):
+        local_data("s3://bucket/data")
+
+
+def test_outside_a_checkout_the_version_stands_for_the_commit(tmp_path: Path) -> None:
+    assert re.fullmatch("[0-9a-f]{40}", git_commit(ROOT))
+    (tmp_path / "project").mkdir()
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    assert git_commit(tmp_path / "project") == f"pud-{__version__}"
+
+
+@pytest.mark.parametrize("text", ["", "outs: []", "outs: [{path: data}]", "{", "\0"])
+def test_a_broken_data_dvc_is_one_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "data.dvc").write_text(text)
+    with pytest.raises(InputError, match=r"data\.dvc names no data"):
+        dvc_digest(tmp_path, "data")
