@@ -7,6 +7,7 @@ from typing import Any
 from pud.errors import InputError, without_userinfo
 
 TRACKING: dict[str, type] = dict.fromkeys(("uri", "experiment", "run_key", "name"), str) | {"off": bool}
+EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's UI opens on language models
 
 
 def check_settings(parameters: Mapping[str, Any]) -> None:

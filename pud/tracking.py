@@ -2,9 +2,13 @@
 
 import json
 import os
+import re
+import stat
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,13 +35,17 @@ from pud.errors import InputError, without_userinfo
 from pud.files import MAXIMUM_JSON_BYTES, within
 from pud.plots import plot_drift, plot_rounds, plot_suspicion
 from pud.progress import say
-from pud.report import INFECTED, PURIFIED, ROUND, SCALARS, UNTRACKED, load_report
+from pud.report import INFECTED, PURIFIED, ROUND, SCALARS, UNTRACKED, load_report, table
+from pud.settings import EXPERIMENT_KIND
 from pud.steps.artifacts import load_detection
 
 RUN_KEY, ROUND_TAG, PARENT_TAG = "pud.run_key", "pud.round", "mlflow.parentRunId"
 PLATFORM_RUN = "MLFLOW_RUN_ID"  # set by Kubeflow's MLflow plugin
 FOREIGN = ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "INVALID_PARAMETER_VALUE")  # the last: deleted or no id
 LOST = (MlflowException, OSError)
+SQLITE = "sqlite:///"
+SOURCE, COMMIT = {"mlflow.source.name": "pud", "mlflow.source.type": "JOB"}, "mlflow.source.git.commit"
+NOTE, NOTE_CHARACTERS = "mlflow.note.content", 8000  # of a tag's value: what MLflow takes
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Tracking:
     run_key: the key by which its MLflow run is found again, no other run's; name: what people see, the key if empty.
     """
 
-    uri: str = field(default="sqlite:///mlflow.db", repr=False)  # may hold a password
+    uri: str = field(default=f"{SQLITE}mlflow.db", repr=False)  # may hold a password
     experiment: str = "pud"
     run_key: str = ""
     name: str = ""
@@ -62,11 +70,17 @@ def _client(tracking: Tracking) -> tuple[MlflowClient, str, Run | None]:
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
-    """Return the id of an experiment, made where there is none; another run may do so at the same time."""
+    """Return the id of an experiment, made where there is none; another run may do so at the same time.
+
+    One of no kind gets ours, if this account may write it: no run fails for how a page looks.
+    """
     if found := client.get_experiment_by_name(name):
+        for key in EXPERIMENT_KIND.keys() - found.tags.keys():
+            with suppress(MlflowException):
+                client.set_experiment_tag(found.experiment_id, key, EXPERIMENT_KIND[key])
         return found.experiment_id
     try:
-        return client.create_experiment(name)
+        return client.create_experiment(name, tags=dict[str, Any](EXPERIMENT_KIND))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -148,6 +162,26 @@ def scalars_of(result: dict[str, Any]) -> dict[str, float]:
     return values | ({"seconds": result["seconds"]} if "seconds" in result else {})
 
 
+def note_of(report: dict[str, Any]) -> str:
+    """Return a report as Markdown, MLflow's description of a run: what was done to the data, and the table so far.
+
+    Its columns are those of ``pud.report.table``. Names come from data that others made: they are shown as they are.
+    """
+    planted = {**report.get("trigger", {}), "data set": report["dataset"]["name"]}
+    header, *rows = table(report).splitlines()
+    edges = [0, *(match.start() for match in re.finditer(r"(?<=  )\S", header)), None]
+    lines = [[_inert(line[slice(*edge)]) for edge in pairwise(edges)] for line in (header, *rows)]
+    shown = [" | ".join(["", *line, ""]).strip() for line in lines]
+    about = ", ".join(f"{_inert(key)} **{_inert(value)}**" for key, value in planted.items())
+    return "\n".join([about, "", shown[0], "|---" * len(lines[0]) + "|", *shown[1:]])[:NOTE_CHARACTERS]
+
+
+def _inert(text: object) -> str:
+    """Return a text that is no Markdown and no HTML, whatever is in it: all that could be is written as an entity."""
+    line = " ".join(str(text).split())[:200]
+    return re.sub(r"[^\w ,()=%.-]|_|(?<!\d)\.|\.(?!\d)", lambda found: f"&#{ord(found[0])};", line)
+
+
 def log_stage(
     tracking: Tracking,
     report: dict[str, Any],
@@ -160,14 +194,16 @@ def log_stage(
 ) -> None:
     """Record one evaluated stage: metrics with the round as step on the parent, a child run for each round.
 
-    The last stage adds parameters, tables, plots and the purified model.
+    The last stage adds parameters, tables, plots and the purified model. The parent's description is the report so far.
     """
     client, experiment_id, platform = _client(tracking)
     parent = parent_run(client, experiment_id, tracking, platform).info.run_id
-    result = report["rounds"][-1] if stage == ROUND else report[stage]
+    result = report["rounds"][step - 1] if stage == ROUND else report[stage]
     now = _milliseconds()
     metrics = [Metric(key, float(value), now, step) for key, value in scalars_of(result).items()]
-    client.log_batch(parent, metrics=metrics)
+    tags = {NOTE: note_of(report), **({} if platform else SOURCE)}
+    tags |= {COMMIT: report["git_commit"]} if report["git_commit"] else {}
+    client.log_batch(parent, metrics=metrics, tags=[RunTag(key, value) for key, value in tags.items()])
     known = client.get_run(parent).data.params
     values = {name: str(value) for name, value in _flat(parameters).items() if name not in known}
     client.log_batch(parent, params=[Param(name, value) for name, value in values.items()])
@@ -201,26 +237,27 @@ def sync(folder: Path, uri: str | None = None) -> list[str]:
     """Record what a run could not when MLflow was lost, from its ``report.json`` and ``untracked.json``.
 
     Safe to run again. Artifacts that are no longer where the run left them, or do not lie beside its folder, are passed
-    over. Returns a sentence for each stage; ``untracked.json`` is removed when all are recorded.
+    over. Returns a sentence for each stage; ``untracked.json`` is removed when all are recorded. The folder may be a
+    stranger's: it alone decides neither who gets this user's password nor which files are sent.
 
     Args:
-        uri: where MLflow is; None for where the run looked for it.
+        uri: where MLflow is; None for where the run looked for it, if that is the server configured here.
 
     Raises:
-        InputError: MLflow cannot be reached, or is lost again; what is recorded by then stays.
+        InputError: the run looked elsewhere, a file that would be sent is a link, MLflow cannot be reached, or is lost
+            again; what is recorded by then stays.
     """
     report, path = load_report(folder), folder / UNTRACKED
     if not path.is_file():
         return ["nothing is missing in MLflow"]
     lost, said, near = _lost(path), list[str](), folder.resolve().parent
-    for one in lost:
-        tracking = Tracking(uri or one["uri"], one["experiment"], one["run_key"], one["name"])
+    places = [uri or _configured(one["uri"], path) for one in lost]
+    found = [{key: _sendable(one[key], near) for key in ("model", "detection")} for one in lost]
+    for one, place, files in zip(lost, places, found, strict=True):
+        tracking = Tracking(place, one["experiment"], one["run_key"], one["name"])
         check(tracking)
-        until = {**report, "rounds": report["rounds"][: max(one["step"], 0)]}
-        paths = {key: Path(one[key]).resolve() if one[key] else None for key in ("model", "detection")}
-        files = {key: file if file and file.is_dir() and near in file.parents else None for key, file in paths.items()}
         try:
-            log_stage(tracking, until, one["stage"], step=one["step"], parameters=one["parameters"], **files)
+            log_stage(tracking, report, one["stage"], step=one["step"], parameters=one["parameters"], **files)
             if PURIFIED in report:  # the run has come to its end
                 close(tracking, "FINISHED")
         except LOST as error:
@@ -232,6 +269,42 @@ def sync(folder: Path, uri: str | None = None) -> list[str]:
         said.append(f"{one['stage']} {one['step']} recorded" + (f", without its {' and '.join(gone)}" if gone else ""))
     path.unlink()
     return said
+
+
+def _configured(address: str, path: Path) -> str:
+    """Return the URI, maybe with a password, by which this user reaches MLflow at the address that a file names.
+
+    Raises:
+        InputError: it is neither MLFLOW_TRACKING_URI nor the default: the environment's password is not for it.
+    """
+    database = Path(Tracking.uri.removeprefix(SQLITE)).resolve()
+    known = {
+        without_userinfo(uri): uri for uri in (f"{SQLITE}{database}", os.environ.get("MLFLOW_TRACKING_URI")) if uri
+    }
+    if found := known.get(shown := without_userinfo(address)):
+        return found
+    raise InputError(
+        f"{path} names MLflow at {shown[:200]!r}, which is not the one configured here: if that is where your records "
+        "belong, name it with --tracking-uri"
+    )
+
+
+def _sendable(given: str | None, near: Path) -> Path | None:
+    """Return an artifact's folder, None if it is gone or does not lie below ``near``.
+
+    Raises:
+        InputError: something in it is neither a file nor a folder: what a link leads to would be sent.
+    """
+    folder = Path(given or "").resolve()
+    if not given or near not in folder.parents or not folder.is_dir():
+        return None
+    within_it = (Path(place) / name for place, folders, files in os.walk(folder) for name in (*folders, *files))
+    for path in (Path(given), *within_it):
+        if not (stat.S_ISREG(mode := path.lstat().st_mode) or stat.S_ISDIR(mode)):
+            raise InputError(
+                f"{path} is a link or no file, and nothing of it is sent: put the file itself in its place"
+            )
+    return folder
 
 
 def _lost(path: Path) -> list[dict[str, Any]]:

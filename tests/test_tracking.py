@@ -1,6 +1,8 @@
 """Tracking against a real MLflow server: runs are found again, closed, kept apart, and sent later if it was killed."""
 
+import html
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from servers import TrackingServer
+from servers import TrackingServer, serving
 
 from components.tracking import tracking_of
 from pud.errors import InputError, without_userinfo
@@ -21,9 +23,11 @@ from pud.tracking import (
     RUN_KEY,
     Tracking,
     _client,
+    _experiment,
     check,
     close,
     log_stage,
+    note_of,
     parent_run,
     sync,
 )
@@ -130,6 +134,8 @@ def test_a_run_of_the_platform_that_this_account_may_not_write_is_passed_over(
         assert sorted(run.data.tags[ROUND_TAG] for run in server.runs("ours")) == ["1", "2", "all"]
         account(monkeypatch, "admin", server.password)
         assert ROUND_TAG not in client.get_run(foreign).data.tags
+        account(monkeypatch, "pud", "long-password")
+        assert _experiment(client, "others") == client.get_run(foreign).info.experiment_id  # readable, of no kind
     finally:
         server.kill()
 
@@ -165,6 +171,49 @@ def test_two_runs_of_one_name_at_once_do_not_disturb_each_other(server: Tracking
         assert len(children) == 2
 
 
+def test_the_experiment_opens_on_the_pages_for_models(server: TrackingServer) -> None:
+    """As mlflow's UI marks an experiment; one that is something else by choice stays it."""
+    client, kind = MlflowClient(server.uri), "mlflow.experimentKind"
+    client.create_experiment("kind: none")
+    client.create_experiment("kind: other", tags={kind: "genai_development"})
+    for name in ("kind: new", "kind: none", "kind: other"):
+        found = client.get_experiment(_experiment(client, name))
+        assert found.tags[kind] == ("genai_development" if name == "kind: other" else "custom_model_development")
+
+
+def test_the_description_of_a_run_is_its_table_so_far(server: TrackingServer) -> None:
+    tracking, commit = Tracking(server.uri, "described", "a run"), "5a1b" * 10
+    planted = {"trigger": "badnets", "mapping": "all-to-one", "poison_rate": 0.1, "target_label": 0}
+    whole = {**REPORT, "trigger": planted, "git_commit": commit}
+    stages = [({**whole, "rounds": [], "purified": None}, "infected", 0), (whole, "round", 1)]
+    del stages[0][0]["purified"]
+    rows = []
+    for report, stage, step in stages:
+        log_stage(tracking, report, stage, step=step, model=None, detection=None, parameters={})
+        (parent,) = [run for run in server.runs("described") if run.data.tags[ROUND_TAG] == "all"]
+        note = parent.data.tags["mlflow.note.content"]
+        about, _, *lines = note.splitlines()
+        assert "trigger **badnets**" in about
+        assert "data set **sample**" in about
+        assert {line.count("|") for line in lines} == {9}
+        rows.append([line.split("|")[1].strip() for line in lines[2:]])
+    assert rows == [["infected"], ["infected", "round 1", "round 2", "purified"]]
+    assert "| infected | 90.00 | 90.00 | 90.00 | PGD-20 80.0 (n=10) |" in note
+    assert parent.data.tags["mlflow.source.name"] == "pud"
+    assert parent.data.tags["mlflow.source.git.commit"] == commit
+
+
+def test_a_name_that_others_gave_is_no_markdown_and_no_html() -> None:
+    name = "<img src=x onerror=alert(1)> [a](http://evil) ![b](//evil) | *c* `d` www.evil.example\n# e &lt;"
+    note = note_of({**REPORT, "dataset": {"name": name}})
+    about, *_ = note.splitlines()
+    assert len(note.splitlines()) == len(note_of(REPORT).splitlines())
+    assert not set(about) & set("<>[]|`!:/_\\")
+    assert "www." not in about
+    assert html.unescape(about).endswith(f"data set **{' '.join(name.split())}**")
+    assert len(note_of({**REPORT, "rounds": [RESULT] * 500})) <= 8000
+
+
 def untracked(folder: Path, tracking: Tracking, stages: list[tuple[str, int]]) -> None:
     """Write what a run leaves that lost MLflow for these stages, after all of them."""
     write_json(folder / "report.json", REPORT)
@@ -174,7 +223,15 @@ def untracked(folder: Path, tracking: Tracking, stages: list[tuple[str, int]]) -
     (folder / "untracked.json").write_text(json.dumps(lost))
 
 
-def test_what_mlflow_missed_is_sent_to_where_the_run_looked_for_it(server: TrackingServer, tmp_path: Path) -> None:
+@pytest.fixture
+def configured(server: TrackingServer, monkeypatch: pytest.MonkeyPatch) -> TrackingServer:
+    """The MLflow server that this user's environment names."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    return server
+
+
+def test_what_mlflow_missed_is_sent_to_where_the_run_looked_for_it(configured: TrackingServer, tmp_path: Path) -> None:
+    server = configured
     tracking, whole = Tracking(server.uri, "synced", "a", "a"), Tracking(server.uri, "undisturbed", "a", "a")
     untracked(tmp_path, tracking, STAGES)
     with pytest.raises(InputError, match="cannot be reached"):
@@ -187,8 +244,8 @@ def test_what_mlflow_missed_is_sent_to_where_the_run_looked_for_it(server: Track
     assert sync(tmp_path) == ["nothing is missing in MLflow"]
 
 
-def test_a_finished_run_is_closed_whichever_stage_mlflow_missed(server: TrackingServer, tmp_path: Path) -> None:
-    tracking, client = Tracking(server.uri, "late", "a", "a"), MlflowClient(server.uri)
+def test_a_finished_run_is_closed_whichever_stage_mlflow_missed(configured: TrackingServer, tmp_path: Path) -> None:
+    tracking, client = Tracking(configured.uri, "late", "a", "a"), MlflowClient(configured.uri)
     record(tracking)
     close(tracking, "FINISHED")
     untracked(tmp_path, tracking, STAGES[:1])
@@ -206,21 +263,83 @@ def test_what_no_run_left_is_refused(content: str, tmp_path: Path) -> None:
         sync(tmp_path)
 
 
-def test_a_folder_that_is_not_beside_the_run_is_sent_to_nobody(server: TrackingServer, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_beside_the_run_is_sent_to_nobody(configured: TrackingServer, tmp_path: Path) -> None:
     (tmp_path / "private").mkdir()
     (tmp_path / "private/key").write_text("secret")
     run = tmp_path / "runs/run"
     run.mkdir(parents=True)
-    untracked(run, Tracking(server.uri, "stranger", "a", "a"), STAGES[-1:])
+    untracked(run, Tracking(configured.uri, "stranger", "a", "a"), STAGES[-1:])
     lost = json.loads((run / "untracked.json").read_text())
     (run / "untracked.json").write_text(json.dumps([{**lost[0], "model": str(tmp_path / "private")}]))
     assert sync(run) == ["purified 3 recorded, without its model"]
 
 
-def test_what_mlflow_refuses_is_kept_and_its_reason_said(server: TrackingServer, tmp_path: Path) -> None:
-    client = MlflowClient(server.uri)
+def test_a_stranger_s_folder_gets_this_user_s_password_sent_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account(monkeypatch, "pud", "long-password")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    asked = []
+
+    def evil(method: str, path: str, headers: dict[str, str], body: Any) -> tuple[int, Any]:
+        asked.append(headers.get("authorization"))
+        return 404, {}
+
+    with serving(evil) as uri:
+        untracked(tmp_path, Tracking(uri, "pud", "a"), STAGES)
+        with pytest.raises(InputError, match=rf"names MLflow at '{uri}'.*--tracking-uri"):
+            sync(tmp_path)
+        assert asked == []
+    untracked(tmp_path, Tracking(f"sqlite:///{tmp_path}/mlflow.db", "pud", "a"), STAGES)
+    with pytest.raises(InputError, match=r"sqlite:.*--tracking-uri"):
+        sync(tmp_path)
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_the_address_of_the_default_or_of_the_command_line_is_taken(
+    configured: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "runs/run"
+    run.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    untracked(run, Tracking(f"sqlite:///{tmp_path}/mlflow.db", "local", "a"), STAGES)
+    assert len(sync(run)) == len(STAGES)
+    assert (tmp_path / "mlflow.db").is_file()
+    untracked(run, Tracking("http://127.0.0.1:9", "named", "a"), STAGES)
+    assert len(sync(run, configured.uri)) == len(STAGES)
+    assert len(configured.runs("named")) == 3
+
+
+@pytest.mark.parametrize("kind", ["link to a file", "link to a folder", "the folder itself", "pipe"])
+def test_what_a_link_leads_to_is_never_sent(kind: str, configured: TrackingServer, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private/key").write_text("secret")
+    run, model = tmp_path / "runs/run", tmp_path / "runs/run/model"
+    (run / "real/inner").mkdir(parents=True)
+    links = {
+        "link to a file": lambda: (run / "real/inner/file").symlink_to(tmp_path / "private/key"),
+        "link to a folder": lambda: (run / "real/inner/folder").symlink_to(tmp_path / "private"),
+        "the folder itself": lambda: None,
+        "pipe": lambda: os.mkfifo(run / "real/inner/pipe"),
+    }
+    links[kind]()
+    if kind == "the folder itself":
+        model.symlink_to(run / "real")
+    else:
+        (run / "real").rename(model)
+    tracking = Tracking(configured.uri, f"links, {kind}", "a")
+    untracked(run, tracking, STAGES)
+    lost = json.loads((run / "untracked.json").read_text())
+    (run / "untracked.json").write_text(json.dumps([*lost[:-1], {**lost[-1], "model": str(model)}]))
+    with pytest.raises(InputError, match=r"runs/run/model.*is a link or no file"):
+        sync(run)
+    assert MlflowClient(configured.uri).get_experiment_by_name(tracking.experiment) is None
+
+
+def test_what_mlflow_refuses_is_kept_and_its_reason_said(configured: TrackingServer, tmp_path: Path) -> None:
+    client = MlflowClient(configured.uri)
     client.delete_experiment(client.create_experiment("deleted"))
-    untracked(tmp_path, Tracking(server.uri, "deleted", "a"), STAGES)
+    untracked(tmp_path, Tracking(configured.uri, "deleted", "a"), STAGES)
     with pytest.raises(InputError, match=r"at stage infected \(.*active"):
         sync(tmp_path)
     assert (tmp_path / "untracked.json").exists()
@@ -229,17 +348,20 @@ def test_what_mlflow_refuses_is_kept_and_its_reason_said(server: TrackingServer,
 @pytest.mark.parametrize(
     "uri", ["http://somebody:opensesame@127.0.0.1:9", "postgresql://somebody:open@sesame@127.0.0.1:9/mlflow"]
 )
-def test_a_password_in_the_uri_is_never_said(uri: str, tmp_path: Path) -> None:
+def test_a_password_in_the_uri_is_never_said(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "sesame" not in repr(Tracking(uri))
     with pytest.raises(InputError, match="cannot be reached") as refused:
         check(Tracking(uri))
     untracked(tmp_path, Tracking(uri, "pud", "a"), STAGES)
-    with pytest.raises(InputError, match=r"://127\.0\.0\.1:9") as lost:
+    with pytest.raises(InputError, match=r"://127\.0\.0\.1:9.*--tracking-uri") as elsewhere:
         sync(tmp_path)
-    for error in (refused.value, lost.value):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError, match=r"://127\.0\.0\.1:9.*cannot be reached") as lost:
+        sync(tmp_path)
+    for error in (refused.value, elsewhere.value, lost.value):
         assert "sesame" not in str(error)
         assert "somebody" not in str(error)
-        assert error.__suppress_context__
+        assert error.__suppress_context__ or not error.__context__
 
 
 def test_a_password_in_the_uri_of_a_server_that_answers_is_in_no_output_and_no_record(

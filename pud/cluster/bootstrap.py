@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pud.errors import InputError, without_userinfo
+from pud.settings import EXPERIMENT_KIND
 from pud.storage import authorities
 
 ADMINISTRATOR = ("MLFLOW_ADMIN_USERNAME", "MLFLOW_ADMIN_PASSWORD")
@@ -49,5 +50,6 @@ def make_account(environment: Mapping[str, str]) -> str:
 
     account = {"username": user, "password": password}
     done = made(f"account {user}", "users", account, f"{admin}:{admin_password}", ADMINISTRATOR)
-    experiment = made(f"experiment {EXPERIMENT}", "experiments", {"name": EXPERIMENT}, f"{user}:{password}", ACCOUNT)
+    content = {"name": EXPERIMENT, "tags": [{"key": key, "value": value} for key, value in EXPERIMENT_KIND.items()]}
+    experiment = made(f"experiment {EXPERIMENT}", "experiments", content, f"{user}:{password}", ACCOUNT)
     return f"MLflow {done}, {experiment}"
