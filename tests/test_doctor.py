@@ -25,6 +25,7 @@ from kubernetes.config import kube_config
 from mlflow.server.security_utils import INVALID_HOST_MSG, is_allowed_host_header
 from servers import ObjectStore, serving
 
+from pipelines import placement
 from pipelines.placement import on_cpu_pool, on_gpu_pool, with_data
 from pud.cli import main
 from pud.cluster.doctor import Check, examine, exit_code, render, tolerates
@@ -324,7 +325,8 @@ KNOWN = env(AWS_ENDPOINT_URL_S3="STORE", **PODS)
 UNREADABLE = denied("get secrets") | env(**PUBLISHER, **ACCOUNT)
 LOST, FORGOTTEN = env(MLFLOW_TRACKING_URI=NOWHERE), env(MLFLOW_TRACKING_URI="")
 INSIDE = "http://store.team.svc:9000"
-DATABASE = {"uri": f"postgresql://pud:{OTHER}@db/mlflow"}
+SHORT = {"data": {"AWS_ENDPOINT_URL_S3": "http://store:9000", "AWS_REGION": REGION}}
+DATABASE = {"uri": "postgresql://db/mlflow"}
 FILE, CPU_ONLY = parameter(data_uri="file:data"), parameter(accelerator_count="0")
 TAINTED = nodes(node("one", taint="team:NoSchedule"), node("two", gpus=4, taint="nvidia.com/gpu:NoSchedule"))
 NO_GPUS, NO_PODS = {"requests.nvidia.com/gpu": "0"}, {"pods": "0"}
@@ -482,6 +484,18 @@ ROWS: dict[str, tuple[Change, str, str]] = {
         f"FAIL pipeline root: {NOWHERE} does not answer",
         "check the address",
     ),
+    "one store by its short and its full name": (
+        there(LAUNCHER, launcher(endpoint="store.team.svc:9000"), **{STORAGE: SHORT})
+        | env(AWS_ENDPOINT_URL_S3="STORE"),
+        "ok   pipeline root: written, read and removed in s3://pud-pipelines/runs with the launcher's keys",
+        "",
+    ),
+    "store of that name in another namespace": (
+        there(LAUNCHER, launcher(endpoint="store.others.svc:9000"), **{STORAGE: SHORT})
+        | env(AWS_ENDPOINT_URL_S3="STORE"),
+        "warn pipeline root: http://store.others.svc:9000 has a name inside of the cluster only",
+        "port-forward it",
+    ),
     # the data set
     "data not pushed": (parameter(data_digest="0" * 32 + ".dir"), "FAIL data set: STORE: the object is", "dvc push"),
     "data elsewhere": (parameter(data_uri="dvc:s3://pud-data/x"), "FAIL data set: STORE: the object is", "dvc push"),
@@ -521,7 +535,8 @@ ROWS: dict[str, tuple[Change, str, str]] = {
     "no token": ({"given": {"token": "ключ"}}, "warn Kubeflow: could not be looked at (UnicodeEncodeError)", "again"),
     "login page": (told(HEALTH, 302), "FAIL Kubeflow: URL does not take the token (302)", "get a new token"),
     "not Kubeflow": (told(HEALTH, 200, "<html>"), "FAIL Kubeflow: URL does not answer as", "https://HOST/pipeline"),
-    "old Kubeflow": (told(OLDER_HEALTH, 200, {"tag_name": "2.9.1"}), "FAIL Kubeflow: version 2.9.1 cannot", "to 2.10"),
+    "old Kubeflow": (told(OLDER_HEALTH, 200, {"tag_name": "2.14.4"}), "FAIL Kubeflow: version 2.14.4 is", "to 2.15"),
+    "oldest Kubeflow": (told(OLDER_HEALTH, 200, {"tag_name": "2.15.0"}), "ok   Kubeflow: URL, version 2.15.0", ""),
     "UI's server": (told(HEALTH, 200, {"apiServerTagName": "2.16.1"}), "ok   Kubeflow: URL, version 2.16.1", ""),
     "any Kubeflow": (told(OLDER_HEALTH, 404), "warn Kubeflow: URL tells no version", "look at the image of deployment"),
     "development": (told(OLDER_HEALTH, 200, {"tag_name": "dev"}), "warn Kubeflow: URL tells no version", "look at the"),
@@ -560,9 +575,22 @@ def test_where_nothing_is_missing_every_check_passes_and_nothing_is_left(world: 
 def test_where_kubeflow_serves_a_single_user_its_launcher_and_its_rights_are_its_own(world: World) -> None:
     world.change(given={"namespace": ""}, objects={"namespaces/kubeflow": {}, LAUNCHER: None})
     world.change(denied={"create runs.pipelines.kubeflow.org", "get configmaps kfp-launcher"})
+    world.change(given={"service_account": "pud-runner"}, objects={"serviceaccounts/pud-runner": {}})
     checks = world.examine()
     assert [check.name for check in checks if not check.ok] == []
     assert not {"config map kfp-launcher", "pipeline root"} & {check.name for check in checks}
+
+
+@pytest.mark.parametrize("namespace", ["", "kubeflow"])
+def test_kubeflows_own_account_is_refused_to_runs_of_a_single_user_until_it_is_named(
+    world: World, namespace: str
+) -> None:
+    world.change(given={"namespace": namespace}, objects={"namespaces/kubeflow": {}})
+    shown = world.shown()
+    assert "FAIL service account: runs of a stranger's model would have Kubeflow's own, which may do nearly" in shown
+    assert "-> give --service-account pud-runner" in shown
+    world.change(given={"service_account": "pipeline-runner"}, objects={"serviceaccounts/pipeline-runner": {}})
+    assert "FAIL" not in world.shown()
 
 
 @pytest.mark.parametrize(("content", "line"), [(None, "there is no kubeconfig"), ("a: [", "cannot be asked (Parser")])
@@ -596,7 +624,7 @@ def test_a_run_must_read_and_remove_what_it_writes(world: World, store: ObjectSt
 @pytest.mark.parametrize("at", ["URL", NOWHERE])
 def test_no_password_in_an_address_is_shown(world: World, at: str) -> None:
     address = at.replace("URL", world.url).replace("//", f"//someone:{OTHER}@")
-    world.change(user={"server": address}, given={"endpoint": address}, parameters={"tracking": {"uri": address}})
+    world.change(user={"server": address}, given={"endpoint": address}, environment={"MLFLOW_TRACKING_URI": address})
     for store in (address, address.replace("http", "ftp")):
         world.change(environment={**KNOWN["environment"], "AWS_ENDPOINT_URL_S3": store})
         assert not any(secret in world.shown() for secret in SECRETS)
@@ -625,7 +653,10 @@ def test_a_pipeline_that_asks_for_nothing_is_examined_too(world: World) -> None:
 def test_the_shipped_pipeline_asks_for_one_gpu_at_a_time() -> None:
     found = estimate(PIPELINE, {"train_size": 20_000})
     assert found.at_once["requests.nvidia.com/gpu"] == found.at_once["pods"] == 1
-    assert (found.at_once["requests.memory"], found.disk) == (8 << 30, 64 << 30)
+    assert (found.at_once["requests.memory"], found.disk) == (
+        8 << 30,
+        (placement.SCRATCH_GIB + placement.DATA_CACHE_GIB) * (1 << 30),
+    )
     assert found.steps == len(steps_of(read_pipeline(PIPELINE)))
     assert "GPUs     1 nvidia.com/gpu at once" in str(found)
     larger = estimate(PIPELINE, {"accelerator_count": "0", "train_size": "40000"})
@@ -641,7 +672,11 @@ def test_the_estimate_grows_with_the_pipeline(tmp_path: Path) -> None:
     assert [one.steps for one in found] == [2, 4, 4]
     assert [one.at_once["pods"] for one in found] == [1, 1, 4]
     assert [one.at_once["requests.nvidia.com/gpu"] for one in found] == [1, 1, 3]
-    assert [one.longest / 3600 for one in found] == [7, 19, 6]
+    first, later = (
+        placement.FIXED_SECONDS + per_gib * placement.DATA_GIB
+        for per_gib in (placement.CPU_SECONDS_PER_GIB, placement.GPU_SECONDS_PER_GIB)
+    )
+    assert [one.longest for one in found] == [first + later, first + 3 * later, later]
     assert [one.seconds / found[0].seconds for one in found] == [1, 2, 0.5]
 
 
@@ -705,12 +740,15 @@ def test_a_wrong_parameter_is_refused(world: World, parameters: Change, thing: s
         world.examine()
 
 
+EMPTY = "pipelineInfo: {name: x}, root: {dag: {tasks: {}}}, components: {}"
+
+
 @pytest.mark.parametrize(
     ("content", "thing"),
     [
         (None, "is missing: run make compile"),
-        ("{pipelineInfo: {name: x}, root: {dag: {tasks: {}}}}", "KeyError 'deploymentSpec'.: give what make compile"),
-        ("{pipelineInfo: {name: x}, root: {dag: {tasks: {}}}, deploymentSpec: {executors: {}}}\n---\n[]", "TypeError"),
+        (f"{{{EMPTY}}}", "KeyError 'deploymentSpec'.: give what make compile"),
+        (f"{{{EMPTY}, deploymentSpec: {{executors: {{}}}}}}\n---\n[]", "TypeError"),
     ],
 )
 def test_what_is_no_compiled_pipeline_is_refused(tmp_path: Path, content: str | None, thing: str) -> None:

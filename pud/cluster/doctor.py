@@ -37,7 +37,10 @@ from pud.errors import InputError, without_userinfo
 from pud.storage import BUCKETS, DIGEST, S3, TEMPORARY_PREFIX, bucket_names, parse, said
 
 SINGLE_USER_NAMESPACE = "kubeflow"
-OLDEST_KUBEFLOW = (2, 10)
+OLDEST_KUBEFLOW = (
+    2,
+    15,
+)  # of Kubeflow Pipelines, as in Kubeflow 1.11: an older one was never held against the pipeline
 HEALTH = ("v2beta1", "v1beta1")  # the older API tells the version; the newer one only where the UI's server answers
 TIMEOUT: dict[str, Any] = {"_request_timeout": REQUEST_SECONDS}  # of each request to Kubernetes
 STORAGE_VARIABLES = {"AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
@@ -104,7 +107,7 @@ def examine(
         namespace: The namespace of the runs; empty where Kubeflow Pipelines serves a single user.
         token: Bearer token for the endpoint, empty for none.
         ca_bundle: PEM file of the authorities to trust; None: the public ones, and AWS_CA_BUNDLE for the object store.
-        service_account: Of the run's pods; empty: Kubeflow's own, which is not looked at.
+        service_account: Of the run's pods; empty: Kubeflow's own, which may far too much where it serves a single user.
 
     Raises:
         InputError: the pipeline, a parameter or the CA bundle is wrong.
@@ -119,15 +122,18 @@ def examine(
     checks.append(reached)
     if api is not None:
         others = [Reference("serviceAccount", service_account)] if service_account else []
-        if namespace != SINGLE_USER_NAMESPACE:  # there it is Kubeflow's own
+        if namespace != SINGLE_USER_NAMESPACE:  # there kfp-launcher is Kubeflow's own
             launcher = read_launcher(api, namespace)
             others += [LAUNCHER, *([launcher.keys] if launcher.keys else [])]
         checks += _in_the_cluster(api, namespace, compiled, others)
         known = pod_environment(api, namespace, [*compiled.references, BUCKET_NAMES])
         launchers = pod_environment(api, namespace, [launcher.keys] if launcher.keys else [])
     values = {**environment, **known, **{name: environment[name] for name in ADDRESSES if environment.get(name)}}
+    if namespace == SINGLE_USER_NAMESPACE and not service_account:
+        detail = f"runs of a stranger's model would have Kubeflow's own, which may do nearly anything in {namespace}"
+        checks.append(Check("service account", False, detail, "give --service-account pud-runner"))
     checks += _tried("object store", object_store, values, ca_bundle, compiled.parameters)
-    checks += _tried("pipeline root", pipeline_root, launcher, launchers, values, known, ca_bundle)
+    checks += _tried("pipeline root", pipeline_root, launcher, launchers, values, known, ca_bundle, namespace)
     checks += _tried("MLflow", mlflow, values, known, ca_bundle, compiled.parameters)
     secrets = [_secrets(one) for one in (known, launchers, environment)]
     return _without_secrets(checks, [token.strip(), *itertools.chain(*secrets)])
@@ -202,7 +208,7 @@ def _unreachable(name: str, url: str, variable: str, error: BaseException) -> Ch
 
 
 def kubeflow(endpoint: str, token: str, ca_bundle: Path | None) -> Check:
-    """Kubeflow Pipelines answers, takes the token, and is new enough to take the accelerator from a parameter."""
+    """Kubeflow Pipelines answers, takes the token, and is new enough for what the pipeline asks of it."""
     from urllib3.exceptions import HTTPError
 
     name = "Kubeflow"
@@ -228,12 +234,10 @@ def kubeflow(endpoint: str, token: str, ca_bundle: Path | None) -> Check:
     version = re.match(r"v?(\d+)\.(\d+)", tag)
     oldest = ".".join(map(str, OLDEST_KUBEFLOW))
     if not version:
-        remedy = f"look at the image of deployment ml-pipeline: {oldest} or newer takes the GPUs from a parameter"
+        remedy = f"look at the image of deployment ml-pipeline: it must be {oldest} or newer"
         return Check(name, None, f"{without_userinfo(endpoint)} tells no version", remedy)
     if (int(version[1]), int(version[2])) < OLDEST_KUBEFLOW:
-        return Check(
-            name, False, f"version {tag} cannot take the GPUs from a parameter", f"upgrade to {oldest} or newer"
-        )
+        return Check(name, False, f"version {tag} is older than the pipeline needs", f"upgrade to {oldest} or newer")
     return Check(name, True, f"{without_userinfo(endpoint)}, version {tag}")
 
 
@@ -671,6 +675,7 @@ def pipeline_root(
     values: Mapping[str, str],
     pods: Mapping[str, str],
     ca_bundle: Path | None,
+    namespace: str,
 ) -> list[Check]:
     """Where Kubeflow's launcher puts a run's artifacts takes, gives back and removes an object, with its own keys."""
     name, expected = "pipeline root", bucket_names(values)[list(BUCKETS).index("PUD_PIPELINE_BUCKET")]
@@ -685,12 +690,18 @@ def pipeline_root(
         return [Check(name, None, f"kfp-launcher names no secret for {launcher.root}, so it was not tried", remedy)]
     if not STORAGE_VARIABLES - {"AWS_ENDPOINT_URL_S3"} <= keys.keys():
         return []  # the check of the secret has told
-    same = launcher.endpoint == pods.get("AWS_ENDPOINT_URL_S3", "").rstrip("/")
-    endpoint = values["AWS_ENDPOINT_URL_S3"] if same else launcher.endpoint
+    one, other = (short(url, namespace) for url in (launcher.endpoint, pods.get("AWS_ENDPOINT_URL_S3", "")))
+    endpoint = values["AWS_ENDPOINT_URL_S3"] if one == other else launcher.endpoint
     authorities = str(ca_bundle or values.get("AWS_CA_BUNDLE", ""))
     s3 = S3(endpoint, keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], launcher.region, authorities)
     client = s3.client()
     return [_no_answer(name, s3) or written(name, s3, client, place.netloc, place.path.strip("/"))]
+
+
+def short(url: str, namespace: str) -> str:
+    """Return an address as pods of the namespace may shorten it: a service there has one name and three longer ones."""
+    own = rf"^(\w+://[^/.:]+)\.{re.escape(namespace)}(?:\.svc(?:\.cluster\.local)?)?(?=[:/]|$)"
+    return re.sub(own, r"\1", url).rstrip("/")
 
 
 def written(name: str, s3: S3, client: Any, bucket: str, prefix: str) -> Check:

@@ -87,6 +87,8 @@ class Compiled:
         return list(found.values())
 
 
+AUTHORITIES = "pud-ca"  # the config map of a site's own ones. Most sites have none, so that its absence tells nothing
+
 # What a run reads although its pipeline does not name it
 LAUNCHER = Reference("configMap", "kfp-launcher", {"defaultPipelineRoot": ""}, optional=True)
 BUCKET_NAMES = Reference("configMap", "pud-storage", dict(zip(BUCKETS, BUCKETS, strict=True)))
@@ -231,7 +233,8 @@ def _references(platform: Mapping[str, Any], values: Mapping[str, Any]) -> Itera
         for one in platform.get(field_name, []):
             name = _filled(one.get(f"{kind}NameParameter", one.get(f"{kind}Name", "")), values)
             keys = {pair[key]: pair["envVar"] for pair in one["keyToEnv"]}
-            yield Reference(kind, name, keys, one.get("optional", False))
+            if name != AUTHORITIES:
+                yield Reference(kind, name, keys, one.get("optional", False))
     for one in platform.get("pvcMount", []):
         name = _filled(one.get("pvcNameParameter", one.get("constant", "")), values)
         yield Reference("persistentVolumeClaim", name)
