@@ -7,6 +7,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
@@ -19,7 +20,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pipelines.placement import CA_FOLDER, CA_MAP
+from pipelines.placement import CA_FOLDER, CA_MAP, DATA_CACHE_GIB, DATA_GIB, SCRATCH_GIB
 from pud.cluster import doctor, requirements
 from pud.cluster.bootstrap import ACCOUNT, ADMINISTRATOR
 from pud.storage import BUCKETS
@@ -30,8 +31,12 @@ ROOT = Path(__file__).parent.parent
 MANIFESTS, PIPELINE = ROOT / "manifests", ROOT / "pipelines" / "pud.yaml"
 OVERLAYS = {"local": "pud", "gpu": "pud", "single-user": "kubeflow"}  # and their namespaces
 KUBERNETES = "1.37"
+GIB = requirements.GIB
 RUN_LABEL = {"pipelines.kubeflow.org/v2_component": "true"}  # Kubeflow's, on the pods of its runs
 WORKLOADS = {"Deployment", "StatefulSet", "Job"}
+# what Kubeflow Pipelines' own manifests have, in 2.15.0 and in 2.17.0: {the label app or component: port}
+KUBEFLOWS_PODS = {"ml-pipeline": 8887, "metadata-grpc-server": 8080, "seaweedfs": 8333, "minio": 9000}
+KUBEFLOWS = {("Secret", "mlpipeline-minio-artifact"), ("ServiceAccount", "ml-pipeline-ui")}
 KEYS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 VARIABLES = {  # what a container's program looks for, wherever it comes from
     "bootstrap": {"AWS_ENDPOINT_URL_S3", "MLFLOW_TRACKING_URI", *KEYS, *BUCKETS, *ADMINISTRATOR, *ACCOUNT},
@@ -83,13 +88,17 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
 
 def broken_references(objects: list[Object]) -> list[str]:
     """Return every name, label, port, variable, path or key that an object refers to and no object has."""
-    contents = {
+    contents: dict[tuple[str, str], Object] = {
         (one["kind"], one["metadata"]["name"]): {**one.get("data", {}), **one.get("stringData", {})} for one in objects
     }
+    [*namespaces] = {one["metadata"]["namespace"] for one in objects if one["kind"] == "NetworkPolicy"}
+    contents["Namespace", ""] = {"name": namespaces[0]}
     workloads = [one for one in objects if one["kind"] in WORKLOADS]
     broken: list[str] = []
 
     def need(kind: str, name: str, *keys: str) -> None:
+        if (kind, name) in KUBEFLOWS:
+            return
         found = contents.get((kind, name))
         broken.extend(f"{kind} {name} {key}" for key in keys if key not in (found or {}))
         if found is None:
@@ -112,7 +121,8 @@ def broken_references(objects: list[Object]) -> list[str]:
                     broken.append(f"{one['metadata']['name']}: not {CA_MAP} at {CA_FOLDER}")
         for container in pod_of(one)["containers"]:
             broken += broken_in(container, mounted, contents, need)
-    addresses = set(re.findall(r"\b(\w[\w-]*):(\d{4})\b(?!\])", json.dumps(list(contents.values()))))
+    told = json.dumps(list(contents.values()))
+    addresses = set(re.findall(r"\b(\w[\w-]*)(?:\.[\w-]+\.svc)?:(\d{4})\b(?!\])", told))
     services = {one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "Service"}
     for name, spec in services.items():
         chosen = [work for work in workloads if selects({"matchLabels": spec["selector"]}, labels_of(work))]
@@ -184,7 +194,11 @@ def broken_buckets(contents: dict[Any, Object], need: Any) -> list[str]:
     broken = [f"bucket {one}" for one in {a.partition(":")[2] for a in actions if ":" in a} ^ {*named.values()}]
     if told := contents.get(("ConfigMap", "kfp-launcher")):
         launcher = requirements.Launcher.of(told)
-        if (urlsplit(launcher.root).netloc, launcher.endpoint, launcher.region) != (
+        namespace = contents["Namespace", ""]["name"]
+        endpoint = doctor.short(launcher.endpoint, namespace)
+        if launcher.endpoint != endpoint.replace(":9000", f".{namespace}.svc:9000"):
+            broken.append(f"{launcher.endpoint} is no full name")
+        if (urlsplit(launcher.root).netloc, endpoint, launcher.region) != (
             named["PUD_PIPELINE_BUCKET"],
             storage.get("AWS_ENDPOINT_URL_S3"),
             storage.get("AWS_REGION"),
@@ -208,7 +222,10 @@ def broken_policies(objects: list[Object]) -> list[str]:
         for way, peers in (("ingress", "from"), ("egress", "to")):
             ends[way].append(own)
             for rule in one["spec"].get(way, []):
-                for other in (peer["podSelector"] for peer in rule[peers] if "podSelector" in peer):
+                if one["metadata"]["name"] == "runs":
+                    broken += broken_ways_to_kubeflow(rule)
+                inside = [peer for peer in rule[peers] if "namespaceSelector" not in peer]
+                for other in (peer["podSelector"] for peer in inside if "podSelector" in peer):
                     selectors.append(other)
                     source, target = (other, own) if way == "ingress" else (own, other)
                     ports = [port["port"] for port in rule["ports"]]
@@ -226,6 +243,20 @@ def broken_policies(objects: list[Object]) -> list[str]:
     return broken
 
 
+def broken_ways_to_kubeflow(rule: Object) -> list[str]:
+    """Pods of Kubeflow that are none, and ports that they do not have or that a run has no use for."""
+    broken = []
+    for peer in rule["to"]:
+        if peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name") == "kubeflow":
+            selector = peer.get("podSelector", {})
+            names = [*selector.get("matchLabels", {}).values()]
+            names += [name for found in selector.get("matchExpressions", []) for name in found["values"]]
+            ports = [port["port"] for port in rule.get("ports", [])]
+            if not names or ports != [KUBEFLOWS_PODS.get(name) for name in names]:
+                broken.append(f"Kubeflow's {names} at {ports}")
+    return broken
+
+
 def ports_of(workload: Object) -> dict[str, int]:
     return {p["name"]: p["containerPort"] for one in pod_of(workload)["containers"] for p in one.get("ports", [])}
 
@@ -240,10 +271,167 @@ def test_every_object_passes_the_schemas_of_kubernetes(overlay: str) -> None:
         kubernetes_validate.validate(one, KUBERNETES, strict=True)
 
 
-def test_the_namespace_passes_the_schemas_of_kubernetes() -> None:
+def test_the_namespace_passes_the_schemas_of_kubernetes_and_kubeflows_network_policies() -> None:
     one = yaml.safe_load((MANIFESTS / "namespace.yaml").read_text())
     kubernetes_validate.validate(one, KUBERNETES, strict=True)
     assert one["metadata"]["name"] == "pud"
+    # what kubeflow/manifests selects in common/kubeflow-namespace/base/kubeflow/{ml-pipeline,metadata-grpc-server}.yaml
+    assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == "kubeflow-profile"
+
+
+@pytest.mark.parametrize("overlay", ["local", "gpu"])
+def test_another_namespace_needs_one_line_and_every_full_name_follows(overlay: str, tmp_path: Path) -> None:
+    def names(text: str) -> set[str]:
+        return set(re.findall(r"[\w-]+\.([\w-]+)\.svc\b", text))
+
+    for components in ("", "components: [../../components/tls]\n"):
+        text = kustomize(changed(overlay, tmp_path, components, namespace="other"))
+        assert names(text) == {"other"}
+        objects = [*yaml.safe_load_all(text)]
+        namespaces = {one["metadata"].get("namespace") for one in objects if one["kind"] != "ClusterRole"}
+        assert namespaces == {"other"}
+        [launcher] = [one["data"] for one in objects if one["metadata"]["name"] == "kfp-launcher"]
+        assert requirements.Launcher.of(launcher).endpoint.endswith("://object-store.other.svc:9000")
+
+
+def test_kubeflows_ui_may_read_one_key_and_reach_one_port() -> None:
+    objects = rendered("gpu")
+    [binding] = [one for one in objects if one["kind"] == "RoleBinding" and one["metadata"]["name"] == "ml-pipeline-ui"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "ml-pipeline-ui", "namespace": "kubeflow"}]
+    [role] = [one for one in objects if one["kind"] == "Role" and one["metadata"]["name"] == "ml-pipeline-ui"]
+    [rule] = role["rules"]
+    [launcher] = [one["data"] for one in objects if one["metadata"]["name"] == "kfp-launcher"]
+    keys = requirements.Launcher.of(launcher).keys
+    assert keys
+    assert (rule["resources"], rule["verbs"], rule["resourceNames"]) == (["secrets"], ["get"], [keys.name])
+    [policy] = [one for one in objects if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "object-store"]
+    [way] = policy["spec"]["ingress"]
+    assert way["ports"] == [{"port": "s3"}]
+    assert [peer["podSelector"] for peer in way["from"] if "namespaceSelector" in peer] == [
+        {"matchLabels": {"app": "ml-pipeline-ui"}}
+    ]
+
+
+@pytest.mark.parametrize("overlay", ["local", "gpu"])
+def test_a_run_reaches_four_ports_of_kubeflow_and_no_more(overlay: str) -> None:
+    [policy] = [
+        one for one in rendered(overlay) if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "runs"
+    ]
+    ways = [rule for rule in policy["spec"]["egress"] if "kubeflow" in json.dumps(rule["to"])]
+    assert [broken_ways_to_kubeflow(rule) for rule in ways] == [[], [], []]
+    assert {port["port"] for rule in ways for port in rule["ports"]} == {*KUBEFLOWS_PODS.values()}
+    everywhere = {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kubeflow"}}}]}
+    assert broken_ways_to_kubeflow(everywhere)
+
+
+def test_argo_keeps_no_logs_with_a_key_that_the_namespace_lacks() -> None:
+    [found] = [one for one in rendered("gpu") if one["metadata"]["name"] == "artifact-repositories"]
+    used = found["data"][found["metadata"]["annotations"]["workflows.argoproj.io/default-artifact-repository"]]
+    assert yaml.safe_load(used) == {"archiveLogs": False}
+
+
+def test_runs_of_a_single_user_have_an_account_that_may_read_one_key() -> None:
+    objects = rendered("single-user")
+    [role] = [one for one in objects if one["kind"] == "Role" and one["metadata"]["name"] == "pud-runner"]
+    rights = {
+        (verb, *rule["resources"], *rule.get("resourceNames", [])) for rule in role["rules"] for verb in rule["verbs"]
+    }
+    assert rights == {
+        ("create", "workflowtaskresults"),
+        ("patch", "workflowtaskresults"),
+        ("get", "configmaps", "kfp-launcher"),
+        ("get", "secrets", "mlpipeline-minio-artifact"),
+    }
+    [account] = [one for one in objects if one["kind"] == "ServiceAccount" and one["metadata"]["name"] == "pud-runner"]
+    assert account["metadata"]["namespace"] == "kubeflow"
+    assert "--service-account pud-runner" in (MANIFESTS / "README.md").read_text()
+
+
+def storage_of(objects: list[Object]) -> dict[str, Decimal]:
+    """Return the ephemeral storage, in bytes, of a container that names none."""
+    [limits] = [one["spec"]["limits"][0] for one in objects if one["kind"] == "LimitRange"]
+    return {name: requirements.quantity(limits[name]["ephemeral-storage"]) for name in ("default", "defaultRequest")}
+
+
+def sizes_for(data_gib: float) -> dict[str, Decimal]:
+    """Return what guard-rails.yaml says that a pipeline for this size of data sets needs."""
+    return {"default": Decimal((5 * data_gib + 4) * GIB), "defaultRequest": Decimal(data_gib / 2 * GIB)}
+
+
+def test_a_step_may_fill_the_disk_that_its_place_gives_it_and_the_patch_of_the_readme_follows(tmp_path: Path) -> None:
+    assert storage_of(rendered("gpu")) == sizes_for(DATA_GIB)
+    volumes = requirements.estimate(PIPELINE, {}).disk
+    assert volumes == (SCRATCH_GIB + DATA_CACHE_GIB) * GIB
+    assert storage_of(rendered("gpu"))["default"] == volumes + GIB
+    [patch] = [block for block in readme_yaml() if "DATA_GIB=16" in block]
+    objects = [*yaml.safe_load_all(kustomize(changed("gpu", tmp_path, patches=patch)))]
+    assert storage_of(objects) == sizes_for(16)
+    [quota] = [one["spec"]["hard"] for one in objects if one["kind"] == "ResourceQuota"]
+    assert requirements.quantity(quota["requests.ephemeral-storage"]) >= 40 * 2 * sizes_for(16)["defaultRequest"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_server_has_more_room_on_paper_than_it_may_fill(overlay: str) -> None:
+    for one in [one for one in rendered(overlay) if one["kind"] in WORKLOADS]:
+        pod = pod_of(one)
+        limits = [found["resources"]["limits"]["ephemeral-storage"] for found in pod["containers"]]
+        volumes = [found["emptyDir"]["sizeLimit"] for found in pod["volumes"] if "emptyDir" in found]
+        assert sum(map(requirements.quantity, limits)) > sum(map(requirements.quantity, volumes)), one["metadata"]
+
+
+CERTIFIED = {"object-store": ("StatefulSet", 9000), "mlflow": ("Deployment", 5000)}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_with_tls_every_address_and_probe_is_https_and_every_certificate_has_the_names(
+    overlay: str, tmp_path: Path
+) -> None:
+    namespace = OVERLAYS[overlay]
+    text = kustomize(changed(overlay, tmp_path, "components: [../../components/tls]\n"))
+    objects: list[Object] = [*yaml.safe_load_all(text), *credentials.manifest(namespace)["items"]]
+    certificates = {one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "Certificate"}
+    made = dict.fromkeys(("ca.crt", "tls.crt", "tls.key"), "")
+    for spec in certificates.values():
+        objects.append({"kind": "Secret", "metadata": {"name": spec["secretName"]}, "data": made})
+    if namespace == "kubeflow":
+        objects.append({"kind": "ConfigMap", "metadata": {"name": "kfp-launcher"}})
+    assert broken_references(objects) == []
+    assert not re.search(r"http://(object-store|mlflow)", text)
+    issuers = {one["metadata"]["name"] for one in objects if one["kind"] == "Issuer"}
+    assert {spec["issuerRef"]["name"] for spec in certificates.values()} == issuers
+    for name, (kind, _) in CERTIFIED.items():
+        suffixes = ("", f".{namespace}", f".{namespace}.svc", f".{namespace}.svc.cluster.local")
+        assert certificates[name]["dnsNames"] == [*(name + suffix for suffix in suffixes), "localhost"]
+        [workload] = [one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name]
+        [volume] = [one for one in pod_of(workload)["volumes"] if one["name"] == "tls"]
+        assert volume["secret"]["secretName"] == certificates[name]["secretName"]
+        server = pod_of(workload)["containers"][0]
+        probes = [probe["httpGet"]["scheme"] for key, probe in server.items() if key.endswith("Probe")]
+        assert probes
+        assert {*probes} == {"HTTPS"}
+        files = re.findall(r"/etc/tls/[\w.]+", " ".join(server["args"]))
+        assert sorted(files) == ["/etc/tls/tls.crt", "/etc/tls/tls.key"]
+        assert {"name": "tls", "mountPath": "/etc/tls", "readOnly": True} in server["volumeMounts"]
+    if namespace != "kubeflow":  # nothing else of the launcher differs
+        told, plain = (
+            [yaml.safe_load(one["data"]["providers"]) for one in some if one["metadata"]["name"] == "kfp-launcher"]
+            for some in (objects, rendered(overlay))
+        )
+        plain[0]["s3"]["default"]["disableSSL"] = False
+        assert told == plain
+    for one in objects:
+        if "cert-manager" not in one.get("apiVersion", "cert-manager"):
+            kubernetes_validate.validate(one, KUBERNETES, strict=True)
+
+
+def changed(overlay: str, folder: Path, lines: str = "", *, patches: str = "", namespace: str = "") -> Path:
+    """Return a copy of an overlay with more lines, more patches or another namespace."""
+    shutil.rmtree(folder / "manifests", ignore_errors=True)
+    shutil.copytree(MANIFESTS, folder / "manifests")
+    file = folder / "manifests" / "overlays" / overlay / "kustomization.yaml"
+    text = file.read_text().replace("patches:\n", "patches:\n" + "".join(f"  {one}\n" for one in patches.splitlines()))
+    file.write_text((text.replace("namespace: pud\n", f"namespace: {namespace}\n") if namespace else text) + lines)
+    return file.parent
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -255,7 +443,11 @@ def test_every_name_that_an_object_refers_to_exists(overlay: str) -> None:
 
 
 REFERRED = ["Secret", "ConfigMap", "ServiceAccount", "Service", "Role", "Deployment", "StatefulSet"]
-UNREFERRED = {("Secret", "pud-data-publisher"), ("Role", "pud-operator")}  # used by people
+UNREFERRED = {  # used by people, and by Argo
+    ("Secret", "pud-data-publisher"),
+    ("Role", "pud-operator"),
+    ("ConfigMap", "artifact-repositories"),
+}
 
 
 def test_the_check_of_references_notices_each_object_that_is_missing() -> None:
@@ -279,7 +471,15 @@ HARMLESS = re.compile(  # not a reference, or to what is outside of these object
 )
 
 
-LAUNCHER_WORDS = ("pud-pipelines", "object-store:9000", "us-east-1", "pud-pipeline-credentials", *sorted(KEYS))
+LAUNCHER_WORDS = (
+    "pud-pipelines",
+    "object-store.pud.svc:9000",
+    ".pud.",
+    ".svc",
+    "us-east-1",
+    "pud-pipeline-credentials",
+    *sorted(KEYS),
+)
 
 
 def mistakes(value: Any, path: str) -> Iterator[tuple[str, list[Any], Any]]:
@@ -377,12 +577,8 @@ def test_every_pod_that_may_speak_to_another_can_look_its_name_up(overlay: str) 
 
 
 def test_the_readme_lets_runs_reach_a_kubernetes_api_at_a_public_address(tmp_path: Path) -> None:
-    shutil.copytree(MANIFESTS, tmp_path / "manifests")
-    overlay = tmp_path / "manifests" / "overlays" / "gpu"
     [patch] = [block for block in readme_yaml() if "203.0.113.7" in block]
-    file = overlay / "kustomization.yaml"
-    file.write_text(file.read_text() + "\n".join(f"  {line}" for line in patch.splitlines()))
-    assert "cidr: 203.0.113.7/32" in kustomize(overlay)
+    assert "cidr: 203.0.113.7/32" in kustomize(changed("gpu", tmp_path, patches=patch))
 
 
 def test_the_readme_puts_an_image_of_a_registry_into_every_overlay(tmp_path: Path) -> None:
@@ -414,7 +610,7 @@ def test_no_pod_is_root_writes_its_image_or_lacks_limits(overlay: str) -> None:
             assert not context["allowPrivilegeEscalation"]
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert (
-                {"cpu", "memory"}
+                {"cpu", "memory", "ephemeral-storage"}
                 == container["resources"]["requests"].keys()
                 == container["resources"]["limits"].keys()
             )
@@ -426,13 +622,17 @@ def test_no_pod_is_root_writes_its_image_or_lacks_limits(overlay: str) -> None:
 def test_the_quota_leaves_room_for_the_servers_and_a_run(overlay: str) -> None:
     objects = rendered(overlay)
     parameters = parameters_of({"gpu": "gke"}.get(overlay, overlay))
-    asked = dict(requirements.estimate(PIPELINE, parameters).at_once)
+    asked = defaultdict(Decimal, requirements.estimate(PIPELINE, parameters).at_once)
+    drivers = asked["pods"]  # one more pod beside each step
+    asked["pods"] += drivers
+    asked["requests.ephemeral-storage"] = asked["pods"] * 2 * storage_of(objects)["defaultRequest"]
     for one in [one for one in objects if one["kind"] in WORKLOADS]:
         asked["pods"] += 1
         for container in pod_of(one)["containers"]:
             for way, amounts in container["resources"].items():
                 for resource, amount in amounts.items():
                     asked[f"{way}.{resource}"] += requirements.quantity(amount)
+    assert asked["requests.ephemeral-storage"] > 0
     [quota] = [one for one in objects if one["kind"] == "ResourceQuota"]
     short = {
         name: limit
