@@ -5,22 +5,23 @@ DVC (3.x) stores each file under the md5 of its content, ``files/md5/ab/cdef...`
 files under ``files/md5/ab/cdef....dir``; the md5 of that list is the digest in ``data.dvc``.
 """
 
+import functools
 import hashlib
 import json
 import os
 import re
-import shutil
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pud.errors import InputError, without_userinfo
-from pud.files import MAXIMUM_JSON_BYTES, partial_folder, partial_path
+from pud.files import MAXIMUM_JSON_BYTES, partial_path
 from pud.progress import say, track
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ BUCKETS = {"PUD_DATA_BUCKET": "pud-data", "PUD_MLFLOW_BUCKET": "pud-mlflow", "PU
 TEMPORARY_PREFIX, TEMPORARY_DAYS = "tmp/", 7
 RUNS_PREFIX, KEPT_DAYS = "runs/", 90  # of the pipeline bucket: what runs left; in all: replaced versions
 THREADS = 8
-CHUNK = 1 << 20
+CHUNK, READ_ONLY = 1 << 20, 0o444
 CONNECT_SECONDS, READ_SECONDS, RETRIES = 10, 60, 3
 # of one file, of a data set: an untrusted store must not fill the disk
 MAXIMUM_BYTES, MAXIMUM_TOTAL_BYTES, MAXIMUM_FILES = 16 << 30, 64 << 30, 100_000
@@ -193,8 +194,9 @@ def cache_folder() -> Path:
 def materialise(uri: str, digest: str, cache: Path) -> Path:
     """Return a folder below ``cache`` that holds the data set of this digest, read from DVC storage at ``uri``.
 
-    Files are fetched in parallel and checked; those that an earlier, broken try left are not fetched again. Other
-    processes may do the same in the same cache.
+    Every file is checked at every use, for others may have changed it: what is missing, be it that an earlier try
+    broke, or is not what the listing says is fetched, the rest stays. Files are read-only and are replaced, never
+    written, so that other processes may do the same in the same cache, or read.
 
     Raises:
         InputError: no digest, a store that cannot be read, content that is not what its name says or too large, or a
@@ -202,49 +204,48 @@ def materialise(uri: str, digest: str, cache: Path) -> Path:
     """
     if not DIGEST.fullmatch(digest):
         raise InputError(f"data digest {digest!r} is no digest: for dvc: data give the md5 in data.dvc, with its .dir")
-    folder = cache / digest
-    if folder.is_dir():
-        with suppress(OSError):
-            os.utime(folder)  # pud gc goes by age
-        return folder
+    store = functools.cache(lambda: reader_of(uri))  # not needed where all is there
     try:
-        _fetch(reader_of(uri), digest, folder)
+        _complete(lambda key, file, maximum: store()(key, file, maximum), digest, cache)
     except OSError as error:
         raise InputError(
             f"{cache} cannot take the data ({error.strerror or error}): free space there, or set another cache "
             f"in {CACHE_VARIABLE}"
         ) from error
-    say(f"data {digest} are in {folder}")
-    return folder
+    return cache / digest
 
 
-def _fetch(read: Reader, digest: str, folder: Path) -> None:
-    parts = folder.parent / "objects"
-    parts.mkdir(parents=True, exist_ok=True)
-    listing = listed(fetched(read, digest, parts, MAXIMUM_JSON_BYTES).read_bytes(), digest)
-    total = 0
+def _complete(read: Reader, digest: str, cache: Path) -> None:
+    """Fetch what a data set in the cache lacks."""
+    folder, listing = cache / digest, cache / "objects" / digest
+    if not holds(listing, digest):
+        if listing.exists():
+            say(f"{listing} is damaged: it is fetched again")
+        fetched(read, digest, listing, MAXIMUM_JSON_BYTES, cache)
+    files = {folder / name: md5 for name, md5 in listed(listing.read_bytes(), digest).items()}
     with ThreadPoolExecutor(THREADS) as pool:
-        pending = [pool.submit(fetched, read, md5, parts, MAXIMUM_BYTES) for md5 in sorted(set(listing.values()))]
+        whole = dict(zip(files, pool.map(holds, files, files.values()), strict=True))
+        good, lacking = [file for file in files if whole[file]], [file for file in files if not whole[file]]
+        if damaged := [file.relative_to(folder).as_posix() for file in lacking if file.exists()]:
+            say(f"{len(damaged)} files in {folder} are damaged and fetched again: {repr(damaged)[1:200].rstrip(']')}")
+        elif good and lacking:
+            say(f"{len(lacking)} files are missing in {folder} and fetched, {len(good)} are there")
+        pending = [pool.submit(fetched, read, files[file], file, MAXIMUM_BYTES, cache) for file in lacking]
         try:
-            for one in track(pending, "fetch data"):
-                total += one.result().stat().st_size
+            total = 0
+            for file in chain(good, (one.result() for one in track(pending, "fetch data"))):
+                total += file.stat().st_size
                 if total > MAXIMUM_TOTAL_BYTES:
                     raise InputError(f"the data set {digest} holds over {MAXIMUM_TOTAL_BYTES:,} bytes: leave it")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    with partial_folder(folder) as out:
-        for name, md5 in listing.items():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                (out / name).hardlink_to(parts / md5)
-            except OSError:
-                shutil.copyfile(parts / md5, out / name)
-        try:
-            out.replace(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was first, with the same content
-                raise
+    folder.mkdir(exist_ok=True)  # for a data set without files
+    if lacking:
+        say(f"data {digest} are in {folder}")
+    for path in (folder, listing):
+        with suppress(OSError):
+            os.utime(path)  # pud gc goes by age
 
 
 def listed(content: bytes, digest: str) -> dict[str, str]:
@@ -262,16 +263,20 @@ def listed(content: bytes, digest: str) -> dict[str, str]:
     return found
 
 
-def fetched(read: Reader, md5: str, parts: Path, maximum: int) -> Path:
-    """Return the file of this md5 in ``parts``, fetched first where it is not there."""
-    file = parts / md5
-    if file.is_file():
-        return file
-    partial = partial_path(file)
+def holds(file: Path, md5: str) -> bool:
+    """Tell whether a file is there and is what its md5 says."""
+    return file.is_file() and not file.is_symlink() and md5_of(file) == md5.removesuffix(".dir")
+
+
+def fetched(read: Reader, md5: str, file: Path, maximum: int, cache: Path) -> Path:
+    """Put the object of this md5 in a file's place, where it is whole or not at all, read-only."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(cache / md5)
     try:
         read(f"files/md5/{md5[:2]}/{md5[2:]}", partial, maximum)
-        if md5_of(partial) != md5.removesuffix(".dir"):
+        if not holds(partial, md5):
             raise InputError(f"object {md5} of the store does not hold what its name says: dvc push the data again")
+        partial.chmod(READ_ONLY)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)

@@ -18,10 +18,9 @@ import pytest
 from servers import ADMIN, READER, ObjectStore, environment_of, self_signed
 
 import pud.storage
-from pud.cleanup import find_data
+from pud.cleanup import find_data, remove
 from pud.data import folder_digest
 from pud.errors import InputError
-from pud.files import partial_folder
 from pud.poisoning import PoisonConfig
 from pud.steps.poison import data_folder, poison_step
 from pud.storage import (
@@ -39,6 +38,7 @@ from pud.storage import (
 pytestmark = pytest.mark.cluster
 
 URI = "dvc:s3://pud-data/store"
+FILES = 6  # of a data set
 EMPTY = "d751713988987e9331980363e24189ce.dir"  # the digest of a data set without files
 
 
@@ -165,28 +165,97 @@ def test_a_missing_bucket_object_or_digest_is_one_sentence(
         materialise("dvc:s3://no-such-bucket/store", pushed[1], tmp_path)
 
 
+def state(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return which file, and of when, is at each path: a replaced one is another file."""
+    found = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder).as_posix(): (one.st_ino, one.st_mtime_ns) for path, one in found.items()}
+
+
 def test_a_broken_fetch_goes_on_where_it_was(
     pushed: tuple[Path, str], reader: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = pushed[1]
-    original, calls = pud.storage.fetched, []
+    digest, folder = pushed[1], tmp_path / pushed[1]
+    original = pud.storage.fetched
 
-    def failing(read: pud.storage.Reader, md5: str, parts: Path, maximum: int) -> Path:
-        if len(list(parts.glob("[0-9a-f]*"))) >= 3 and len(calls) == 0:
-            calls.append(md5)
+    def failing(read: pud.storage.Reader, md5: str, file: Path, maximum: int, cache: Path) -> Path:
+        if len(state(folder)) >= 3:
             raise InputError("the network is gone")
-        return original(read, md5, parts, maximum)
+        return original(read, md5, file, maximum, cache)
 
     monkeypatch.setattr(pud.storage, "THREADS", 1)
     monkeypatch.setattr(pud.storage, "fetched", failing)
     with pytest.raises(InputError, match="network"):
         materialise(URI, digest, tmp_path)
-    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "objects").iterdir()}
-    assert kept
-    assert not (tmp_path / digest).exists()
+    kept = state(folder)
+    assert len(kept) == 3
+    monkeypatch.setattr(pud.storage, "fetched", original)
+    assert folder_digest(materialise(URI, digest, tmp_path)) == digest
+    assert kept.items() < state(folder).items()
+    assert sum(path.is_file() for path in (tmp_path / "objects").iterdir()) == 1  # the listing: data are kept once
+
+
+Damage = Callable[[Path], object]
+
+
+def overwritten(file: Path) -> None:
+    file.chmod(0o644)
+    file.write_bytes(b"other")
+
+
+def linked(file: Path) -> None:
+    file.rename(file.with_name("elsewhere"))
+    file.symlink_to(file.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("damage", [overwritten, linked, Path.unlink])
+def test_a_cache_heals_what_was_changed_and_leaves_the_rest(
+    damage: Damage, pushed: tuple[Path, str], reader: S3, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = pushed[1]
     folder = materialise(URI, digest, tmp_path)
-    assert folder_digest(folder) == digest
-    assert kept.items() <= {p.name: p.stat().st_mtime_ns for p in (tmp_path / "objects").iterdir()}.items()
+    assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()} == {0o444}
+    before = state(folder)
+    with (folder / "train/images.npy").open("rb") as read_by_another:
+        damage(folder / "train/images.npy")
+        capsys.readouterr()
+        assert materialise(URI, digest, tmp_path) == folder
+        said = [line for line in capsys.readouterr().err.splitlines() if "fetched" in line]
+        after = state(folder)
+        (folder / "train/elsewhere").unlink(missing_ok=True)
+        assert folder_digest(folder) == digest
+        assert {name for name in before if before[name] != after[name]} == {"train/images.npy"}
+        assert len(said) == 1
+        assert ("train/images.npy" in said[0]) == (damage is not Path.unlink)
+        assert os.fstat(read_by_another.fileno()).st_ino == before["train/images.npy"][0]
+    assert list(tmp_path.rglob("*partial*")) == []
+
+
+def test_a_damaged_listing_is_fetched_again(
+    pushed: tuple[Path, str], reader: S3, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, before = materialise(URI, pushed[1], tmp_path), state(tmp_path / pushed[1])
+    overwritten(tmp_path / "objects" / pushed[1])
+    materialise(URI, pushed[1], tmp_path)
+    assert "is damaged: it is fetched again" in capsys.readouterr().err
+    assert state(folder) == before
+
+
+def test_changing_a_copy_changes_nothing_else(pushed: tuple[Path, str], tmp_path: Path) -> None:
+    project, digest = pushed
+    folder = materialise(f"dvc:{project / '.dvc/cache'}", digest, tmp_path)
+    assert {path.stat().st_nlink for path in tmp_path.rglob("*") if path.is_file()} == {1}
+    overwritten(folder / "train/labels.npy")
+    assert folder_digest(materialise(f"dvc:{project / '.dvc/cache'}", digest, tmp_path)) == digest
+
+
+def test_what_the_cache_holds_can_be_removed_though_it_is_read_only(
+    pushed: tuple[Path, str], reader: S3, tmp_path: Path
+) -> None:
+    folder = materialise(URI, pushed[1], tmp_path)
+    for path in (folder, tmp_path / "objects" / pushed[1]):
+        os.utime(path, (0, 0))
+    remove(find_data(tmp_path, 30))
+    assert [path.name for path in tmp_path.rglob("*")] == ["objects"]
 
 
 def test_what_is_not_what_its_name_says_is_refused(pushed: tuple[Path, str], tmp_path: Path) -> None:
@@ -194,11 +263,10 @@ def test_what_is_not_what_its_name_says_is_refused(pushed: tuple[Path, str], tmp
     cache = tmp_path / "cache"
     shutil.copytree(project / ".dvc/cache", cache)
     victim = next(path for path in cache.rglob("*") if path.is_file() and not path.name.endswith(".dir"))
-    victim.chmod(0o644)
-    victim.write_bytes(b"other")
+    overwritten(victim)
     with pytest.raises(InputError, match="does not hold what its name says"):
         materialise(f"dvc:{cache}", digest, tmp_path / "out")
-    assert not (tmp_path / "out" / digest).exists()
+    assert len(state(tmp_path / "out" / digest)) < FILES
 
 
 @pytest.mark.parametrize("name", ["../escape", "/etc/passwd", "a/../../b", "a\0b"])
@@ -234,9 +302,9 @@ def test_what_is_too_large_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pud.storage, limit, value)
-    with pytest.raises(InputError, match=words):
-        materialise(f"dvc:{pushed[0] / '.dvc/cache'}" if local else URI, pushed[1], tmp_path)
-    assert not (tmp_path / pushed[1]).exists()
+    for _ in range(2):  # what the first try left is refused too
+        with pytest.raises(InputError, match=words):
+            materialise(f"dvc:{pushed[0] / '.dvc/cache'}" if local else URI, pushed[1], tmp_path)
 
 
 class Chatty(BaseHTTPRequestHandler):
@@ -303,19 +371,6 @@ def test_a_mounted_volume_that_cannot_be_written_is_told(
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # this may run as root, who may write everywhere
     assert cache_folder() != tmp_path
     assert f"{tmp_path} cannot be written" in capsys.readouterr().err
-
-
-def test_who_comes_second_keeps_the_folder_that_is_there(
-    pushed: tuple[Path, str], reader: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def overtaken(path: Path) -> contextlib.AbstractContextManager[Path]:
-        (path / "of the first").mkdir(parents=True)
-        return partial_folder(path)
-
-    monkeypatch.setattr(pud.storage, "partial_folder", overtaken)
-    folder = materialise(URI, pushed[1], tmp_path)
-    assert [path.name for path in folder.iterdir()] == ["of the first"]
-    assert {path.name for path in tmp_path.iterdir()} == {folder.name, "objects"}
 
 
 def test_many_at_once_get_the_same_data(pushed: tuple[Path, str], reader: S3, tmp_path: Path) -> None:
@@ -421,23 +476,18 @@ def test_a_store_killed_in_the_middle_of_a_push_or_a_fetch_loses_nothing_once_it
 
     digest, cache = folder_digest(project / "data"), tmp_path / "cache"
 
-    def fetched_files() -> dict[str, int]:
-        found = (cache / "objects").glob("*")
-        return {path.name: path.stat().st_mtime_ns for path in found if len(path.name) == 32}
-
     monkeypatch.setattr(pud.storage, "THREADS", 1)
     with ThreadPoolExecutor(1) as pool:
         fetch = pool.submit(materialise, "dvc:s3://pud-data/killed", digest, cache)
-        in_the_middle(lambda: len(fetched_files()), files, lambda: not fetch.done())
+        in_the_middle(lambda: len(state(cache / digest)), files, lambda: not fetch.done())
         store.kill()
         with pytest.raises(InputError, match="try again"):
             fetch.result(timeout=180)
-    kept = fetched_files()
+    kept = state(cache / digest)
     assert 0 < len(kept) < files
-    assert not (cache / digest).exists()
     store.start()
     assert folder_digest(materialise("dvc:s3://pud-data/killed", digest, cache)) == digest
-    assert kept.items() <= fetched_files().items()
+    assert kept.items() <= state(cache / digest).items()
 
 
 def test_the_repr_of_an_identity_hides_its_keys() -> None:
