@@ -312,7 +312,7 @@ def cluster(function: Command) -> Command:
 @click.option("--timeout", "timeout_seconds", default=86_400.0, show_default=True, help="Seconds to wait.")
 @click.option("--poll", "poll_seconds", default=15.0, show_default=True, help="Seconds between two looks.")
 @click.option("--insecure", is_flag=True, help="Accept any TLS certificate.")
-@click.option("--cache/--no-cache", default=True, help="Take what Kubeflow's cache has of earlier runs  [default: cache].")
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Take what Kubeflow has of earlier runs.")
 def submit_command(parameters: tuple[str, ...], file: Path | None, insecure: bool, **options: Any) -> None:
     """Submit the compiled pipeline to a cluster."""
     from pud.cluster.submit import RunFailed, submit
