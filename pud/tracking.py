@@ -118,6 +118,14 @@ def check(tracking: Tracking) -> None:
         ) from None  # its text may hold a password
 
 
+def page_of(tracking: Tracking) -> str:
+    """Return where below a server's address MLflow's UI shows the experiment: the pages for models, its runs first.
+
+    Without the last part MLflow 3.17 opens pages for language models, whatever kind the experiment is of.
+    """
+    return f"#/experiments/{_client(tracking)[1]}?workflowType=machine_learning"
+
+
 def _reason(error: Exception) -> str:
     """Return the beginning of an error's text, without a password."""
     return "".join(without_userinfo(error).strip().splitlines()[:1])[:200]

@@ -28,6 +28,7 @@ from pud.tracking import (
     close,
     log_stage,
     note_of,
+    page_of,
     parent_run,
     sync,
 )
@@ -171,13 +172,16 @@ def test_two_runs_of_one_name_at_once_do_not_disturb_each_other(server: Tracking
         assert len(children) == 2
 
 
-def test_the_experiment_opens_on_the_pages_for_models(server: TrackingServer) -> None:
+def test_the_experiment_is_marked_as_one_of_models(server: TrackingServer) -> None:
     """As mlflow's UI marks an experiment; one that is something else by choice stays it."""
     client, kind = MlflowClient(server.uri), "mlflow.experimentKind"
     client.create_experiment("kind: none")
     client.create_experiment("kind: other", tags={kind: "genai_development"})
     for name in ("kind: new", "kind: none", "kind: other"):
         found = client.get_experiment(_experiment(client, name))
+        assert (
+            page_of(Tracking(server.uri, name)) == f"#/experiments/{found.experiment_id}?workflowType=machine_learning"
+        )
         assert found.tags[kind] == ("genai_development" if name == "kind: other" else "custom_model_development")
 
 
