@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import urllib3
 import yaml
-from minio.error import S3Error
+from minio.error import S3Error, ServerError
 from minio.lifecycleconfig import Expiration, LifecycleConfig
 from servers import DAY, ObjectStore, free_port
 
@@ -40,10 +40,11 @@ LIFECYCLE_SECONDS = 900  # the admin looks for work every few minutes
 Secrets = dict[str, dict[str, str]]
 
 
-def container(workload: str, name: str = "") -> dict[str, Any]:
-    """The container of a workload in manifests/base that has this name, else the workload's own."""
-    documents = yaml.safe_load_all((MANIFESTS / "base" / f"{workload}.yaml").read_text())
-    [found] = [one for one in documents if one["kind"] in ("Deployment", "StatefulSet")]
+def container(workload: str, name: str = "", text: str = "") -> dict[str, Any]:
+    """The container of a workload in manifests/base, or in this text, that has this name, else the workload's own."""
+    documents = yaml.safe_load_all(text or (MANIFESTS / "base" / f"{workload}.yaml").read_text())
+    workloads = [one for one in documents if one["kind"] in ("Deployment", "StatefulSet")]
+    [found] = [one for one in workloads if one["metadata"]["name"] == workload]
     [wanted] = [one for one in found["spec"]["template"]["spec"]["containers"] if one["name"] == (name or workload)]
     return wanted  # type: ignore[no-any-return]
 
@@ -176,12 +177,24 @@ class Postgres:
 
 
 class Tracking:
-    """MLflow as its manifest starts it: the same arguments and variables, other ports and folders."""
+    """MLflow as its manifest starts it: the same arguments and variables, other ports and folders.
 
-    def __init__(self, folder: Path, store: ObjectStore, secrets: Secrets, database: str) -> None:
+    tls: a folder in place of /etc/tls, whose ca.crt clients trust.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        store: ObjectStore,
+        secrets: Secrets,
+        database: str,
+        described: dict[str, Any] | None = None,
+        tls: Path | None = None,
+    ) -> None:
         self.port, self.folder = free_port(), folder
+        self.authorities = str(tls / "ca.crt") if tls else None
         folder.mkdir()
-        described = container("mlflow")
+        described = described or container("mlflow")
         uri = secrets["mlflow-server"]["MLFLOW_BACKEND_STORE_URI"]
         ini = folder / "basic_auth.ini"
         ini.write_text(secrets["mlflow-auth"]["basic_auth.ini"].replace(uri, database))
@@ -199,11 +212,13 @@ class Tracking:
         def filled(text: str) -> str:
             for name in ("ALLOWED_HOSTS", "NAMESPACE", "PUD_MLFLOW_BUCKET"):
                 text = text.replace(f"$({name})", values[name])
-            return text
+            return text.replace("/etc/tls", str(tls))
 
         replaced = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=5000": f"--port={self.port}"}
         arguments = [replaced.get(one, filled(one)) for one in described["args"]]
-        self.uri = f"http://localhost:{self.port}"
+        if "AWS_CA_BUNDLE" in values:
+            values["AWS_CA_BUNDLE"] = filled(values["AWS_CA_BUNDLE"])
+        self.uri = f"http{'s' if tls else ''}://localhost:{self.port}"
         outside = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_"))}
         self.log = folder / "log"
         with self.log.open("wb") as log:
@@ -230,7 +245,8 @@ class Tracking:
             time.sleep(0.5)
 
     def ask(self, path: str, **headers: str) -> Any:
-        return urllib3.request("GET", self.uri + path, headers=headers, retries=False, timeout=10)
+        pool = urllib3.PoolManager(ca_certs=self.authorities)
+        return pool.request("GET", self.uri + path, headers=headers, retries=False, timeout=10)
 
     def close(self) -> None:
         subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=False)
@@ -361,3 +377,105 @@ def test_the_bootstrap_job_needs_only_its_manifests_variables(
     assert "MLflow account pud" in done.stdout
     assert "experiment pud" in done.stdout
     assert not [value for name, value in values.items() if "SECRET" in name and value in done.stdout + done.stderr]
+
+
+# ------------------------------------------------------------------------------------------ over HTTPS: components/tls
+
+
+def signed(folder: Path, names: list[str]) -> None:
+    """Write what cert-manager puts into a secret, for these names: ca.crt, tls.crt and tls.key."""
+    new = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "1",
+    ]
+    own = ["-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE"]
+    own += ["-addext", "subjectAltName=" + ",".join(names)]
+    for command in (
+        [*new, "-subj", "/CN=pud", "-keyout", "ca.key", "-out", "ca.crt"],
+        [*new, "-subj", "/CN=server", "-keyout", "tls.key", "-out", "tls.crt", *own],
+    ):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def secured(secrets: Secrets, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ObjectStore, Tracking]]:
+    """The object store and MLflow as the overlay with components/tls starts them."""
+    folder = tmp_path_factory.mktemp("tls")
+    overlay = shutil.copytree(MANIFESTS, folder / "manifests") / "overlays" / "local"
+    with (overlay / "kustomization.yaml").open("a") as file:
+        file.write("components: [../../components/tls]\n")
+    kubectl = Path(sys.executable).with_name("kubectl")
+    text = subprocess.run([kubectl, "kustomize", overlay], capture_output=True, text=True, check=True).stdout
+    certificates = [one["spec"] for one in yaml.safe_load_all(text) if one["kind"] == "Certificate"]
+    names = [name for spec in certificates for name in spec.get("dnsNames", [])]
+    signed(folder, [*(f"DNS:{name}" for name in dict.fromkeys(names)), "IP:127.0.0.1"])
+    described = container("object-store", text=text)
+    arguments = [one.replace("/etc/tls", str(folder)) for one in described["args"]]
+    assert [one for one in arguments if str(folder) in one] == [
+        f"-s3.cert.file={folder}/tls.crt",
+        f"-s3.key.file={folder}/tls.key",
+    ]
+    root = secrets["object-store-root"]
+    identities = secrets["object-store-identities"]["s3.json"]
+    store = ObjectStore(folder / "weed", identities, (root[KEY], root[SECRET]), arguments)
+    store.endpoint, store.ca_bundle = store.endpoint.replace("http:", "https:"), str(folder / "ca.crt")
+    server = None
+    try:
+        store.start()
+        bootstrap(store.as_admin(), bucket_names({}))
+        database = f"sqlite:///{folder / 'mlflow.db'}"
+        server = Tracking(folder / "mlflow", store, secrets, database, container("mlflow", text=text), folder)
+        server.wait()
+        yield store, server
+    finally:
+        if server:
+            server.close()
+        store.close()
+
+
+def test_over_https_the_object_store_serves_who_trusts_its_authority(
+    secured: tuple[ObjectStore, Tracking], secrets: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = secured
+    values = {"AWS_ENDPOINT_URL_S3": store.endpoint, **secrets["pud-data-publisher"]}
+    client = S3.from_environment({**values, "AWS_CA_BUNDLE": store.ca_bundle}).client()
+    client.put_object("pud-data", "there", io.BytesIO(b"content"), 7)
+    assert client.get_object("pud-data", "there").data == b"content"
+    monkeypatch.setattr("pud.storage.RETRIES", 0)
+    for other in ({}, {"AWS_ENDPOINT_URL_S3": store.endpoint.replace("https:", "http:")}):
+        with pytest.raises((urllib3.exceptions.HTTPError, S3Error, ServerError)):
+            S3.from_environment({**values, **other}).client().stat_object("pud-data", "there")
+    health = container("object-store")["readinessProbe"]["httpGet"]["path"]
+    assert urllib3.PoolManager(ca_certs=store.ca_bundle).request("GET", store.endpoint + health).status == 200
+
+
+def test_over_https_a_run_records_and_its_files_lie_in_the_bucket(
+    secured: tuple[ObjectStore, Tracking], secrets: Secrets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store, tracking = secured
+    values = {**pod(tracking, secrets), "REQUESTS_CA_BUNDLE": store.ca_bundle}
+    assert make_account(values) == "MLflow account pud: made, experiment pud: made"
+    found = mlflow(values, values, Path(store.ca_bundle), {})
+    assert isinstance(found, list)
+    assert [(one.name, one.ok) for one in found] == [("MLflow", True), ("MLflow artifacts", True)], found
+    assert "is not trusted" in str(mlflow(values, values, None, {}))
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(name, values[name])
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking.uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment
+    run = client.create_run(experiment.experiment_id)
+    (tmp_path / "report.json").write_text("{}")
+    client.log_artifact(run.info.run_id, str(tmp_path / "report.json"))
+    objects = [one.object_name or "" for one in store.as_admin().client().list_objects("pud-mlflow", recursive=True)]
+    assert any(name.endswith(f"{run.info.run_id}/artifacts/report.json") for name in objects)
