@@ -387,7 +387,8 @@ def test_with_tls_every_address_and_probe_is_https_and_every_certificate_has_the
     overlay: str, tmp_path: Path
 ) -> None:
     namespace = OVERLAYS[overlay]
-    text = kustomize(changed(overlay, tmp_path, "components: [../../components/tls]\n"))
+    [lines] = [block for block in readme_yaml() if "components/tls" in block]
+    text = kustomize(changed(overlay, tmp_path, lines))
     objects: list[Object] = [*yaml.safe_load_all(text), *credentials.manifest(namespace)["items"]]
     certificates = {one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "Certificate"}
     made = dict.fromkeys(("ca.crt", "tls.crt", "tls.key"), "")
@@ -697,6 +698,25 @@ def test_the_nodes_that_the_readme_makes_take_the_steps_of_these_parameters(plat
         kept = [one for one in parameters["gpu_tolerations"] if one["key"] != key]
         steps = requirements.read(PIPELINE, {**parameters, "gpu_tolerations": kept}).steps
         assert found(a_node(labels, taints)).ok is False, f"{taint} is tolerated without being named"
+
+
+def test_the_setting_of_the_readme_ends_input_errors_and_overruns_and_tries_lost_pods_again() -> None:
+    """The messages are those that Argo's inferFailedReason and podReconciliation make, and Kubernetes' own."""
+    [block] = [yaml.safe_load(one) for one in readme_yaml() if "retryStrategy" in one]
+    strategy = yaml.safe_load(block["workflowDefaults"])["spec"]["templateDefaults"]["retryStrategy"]
+    assert (strategy["limit"], strategy["retryPolicy"]) == (0, "Always")  # else sub-pipelines would run again
+    found = re.fullmatch(r"!\(lastRetry\.message matches '([^']+)'\)", strategy["expression"])
+    assert found
+    ended = {
+        "main: Error (exit code 1): InputError: seed is -1: give a whole number": True,
+        "Pod was active on the node longer than the specified deadline": True,
+        "pod deleted": False,
+        "Pod was terminated in response to imminent node shutdown.": False,
+        "The node was low on resource: ephemeral-storage.": False,
+        "main: OOMKilled (exit code 137)": False,
+        "main: Error (exit code 1)": False,
+    }
+    assert {message: bool(re.search(found[1], message)) for message in ended} == ended
 
 
 def test_no_manifest_holds_a_credential_and_no_two_are_alike() -> None:
