@@ -23,7 +23,7 @@ import click
 import yaml
 
 from pud import __version__
-from pud.compiled import checked, read_parameters, read_pipeline, root_of
+from pud.compiled import BUNDLED, checked, read_parameters, read_pipeline, root_of
 from pud.errors import InputError, without_userinfo
 from pud.files import partial_folder, write_json
 from pud.progress import MARK
@@ -320,8 +320,17 @@ def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[s
         sync = f"pud sync {shlex.quote(str(folder))}" + (" --tracking-uri URI (with its password)" if secret else "")
         click.echo(f"MLflow was lost on the way, what it lacks is sent by: {sync}", err=True)
     else:
-        click.echo("MLflow: make mlflow, then open http://127.0.0.1:5000")
+        click.echo(f"MLflow: {how_to_open(tracking.uri)}")
     return report
+
+
+def how_to_open(uri: str) -> str:
+    """Return how a person sees the runs that MLflow has at a URI."""
+    if not uri.startswith("sqlite:"):
+        return f"open {without_userinfo(uri)}"
+    here = BUNDLED.resolve() == Path.cwd() and uri == f"sqlite:///{Path('mlflow.db').resolve()}"
+    serve = "make mlflow" if here else f"mlflow server --backend-store-uri {shlex.quote(uri)}"
+    return f"{serve}, then open http://127.0.0.1:5000"
 
 
 def _child(job: dict[str, Any]) -> None:

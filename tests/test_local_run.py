@@ -18,7 +18,7 @@ from servers import TrackingServer
 from pipelines.pud import ROUNDS
 from pud import __version__
 from pud.errors import InputError
-from pud.local_run import dvc_digest, git_commit, local_data, run_name
+from pud.local_run import dvc_digest, git_commit, how_to_open, local_data, run_name
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((Path(__file__).parent / "report.schema.json").read_text())
@@ -101,7 +101,7 @@ def test_a_run_leaves_its_record_and_nothing_temporary(runs: Runs) -> None:
 
 def test_a_run_says_what_it_does_and_prints_the_table(runs: Runs) -> None:
     lines = runs.first.stdout.splitlines()
-    assert [line for line in lines if line.startswith("-- ")][:2] == ["-- poison", "-- train"]
+    assert [line for line in lines if line.startswith("-- ")][:3] == ["-- check", "-- poison", "-- train"]
     assert [line.split("  ")[0] for line in lines if re.match(r"(infected|round \d|purified)  ", line)] == [
         "infected",
         *(f"round {index + 1}" for index in range(ROUNDS)),
@@ -314,3 +314,12 @@ def test_a_broken_data_dvc_is_one_sentence(text: str, tmp_path: Path) -> None:
     (tmp_path / "data.dvc").write_text(text)
     with pytest.raises(InputError, match=r"data\.dvc names no data"):
         dvc_digest(tmp_path, "data")
+
+
+def test_how_to_open_mlflow_is_said_for_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert how_to_open("http://somebody:opensesame@127.0.0.1:9") == "open http://127.0.0.1:9"
+    monkeypatch.chdir(ROOT)
+    assert how_to_open(f"sqlite:///{ROOT / 'mlflow.db'}").startswith("make mlflow, then open")
+    monkeypatch.chdir(tmp_path)
+    other = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert how_to_open(other) == f"mlflow server --backend-store-uri {other}, then open http://127.0.0.1:5000"
