@@ -20,6 +20,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from components.guard import FINAL
 from pipelines.placement import CA_FOLDER, CA_MAP, DATA_CACHE_GIB, DATA_GIB, SCRATCH_GIB
 from pud.cluster import doctor, requirements
 from pud.cluster.bootstrap import ACCOUNT, ADMINISTRATOR
@@ -708,7 +709,7 @@ def test_the_setting_of_the_readme_ends_input_errors_and_overruns_and_tries_lost
     found = re.fullmatch(r"!\(lastRetry\.message matches '([^']+)'\)", strategy["expression"])
     assert found
     ended = {
-        "main: Error (exit code 1): InputError: seed is -1: give a whole number": True,
+        f"main: Error (exit code 1): {FINAL}: seed is -1: give a whole number": True,
         "Pod was active on the node longer than the specified deadline": True,
         "pod deleted": False,
         "Pod was terminated in response to imminent node shutdown.": False,
