@@ -15,13 +15,18 @@ def poison(
     poison_rate: float,
     target_label: int,
     train_size: int,
+    cache_period: str,
     seed: int,
     device: str,
     dataset: Output[Dataset],
     ground_truth: Output[GroundTruth],
     metrics: Output[Metrics],
 ) -> None:
-    """Plant a backdoor in the data set at data_uri; the ground truth is an artifact of its own."""
+    """Plant a backdoor in the data set at data_uri; the ground truth is an artifact of its own.
+
+    cache_period does nothing but be another one: all later steps take what this one makes, so with it nothing of an
+    earlier period, which may have expired in the object store, is taken from Kubeflow's cache.
+    """
     import os
     from pathlib import Path
 

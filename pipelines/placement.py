@@ -42,6 +42,7 @@ STORAGE_MAP, STORAGE_SECRET = "pud-storage", "pud-storage-credentials"
 STORAGE_MAP_KEYS = {name: name for name in ("AWS_ENDPOINT_URL_S3", "AWS_REGION")}
 STORAGE_SECRET_KEYS = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
 CA_MAP, CA_FOLDER = "pud-ca", "/etc/pud/ca"  # with ca.crt, the authorities of a site's own; pud.storage.MOUNTED_CA
+CA_KEYS = {"AWS_CA_BUNDLE": "AWS_CA_BUNDLE"}
 DATA_CACHE, DATA_CACHE_GIB = "/var/cache/pud", 2 * DATA_GIB + 1  # pud.storage.MOUNTED_CACHE; objects and files
 DATA_CACHE_PVC = os.environ.get("DATA_CACHE_PVC", "")  # make compile DATA_CACHE_PVC=NAME: shared by runs
 
@@ -109,6 +110,7 @@ def _placed(
     kubernetes.use_config_map_as_env(task, CONFIG_MAP, CONFIG_KEYS, optional=True)
     kubernetes.use_secret_as_env(task, SECRET, SECRET_KEYS, optional=True)
     kubernetes.use_config_map_as_volume(task, CA_MAP, CA_FOLDER, optional=True)
+    kubernetes.use_config_map_as_env(task, CA_MAP, CA_KEYS, optional=True)  # Kubeflow's launcher knows no other way
     return task
 
 

@@ -52,6 +52,7 @@ def defence(
     poison_rate: float,
     target_label: int,
     train_size: int,
+    cache_period: str,
     seed: int,
     device: str,
     train_settings: dict,
@@ -89,6 +90,7 @@ def defence(
         poison_rate=poison_rate,
         target_label=target_label,
         train_size=train_size,
+        cache_period=cache_period,
         seed=seed,
         device=device,
     )
@@ -145,6 +147,7 @@ def pud(
     poison_rate: float = PoisonConfig.poison_rate,
     target_label: int = PoisonConfig.target_label,
     train_size: int = PoisonConfig.train_size,
+    cache_period: str = "",  # results of another period are not taken from Kubeflow's cache; pud submit gives it
     seed: int = 0,
     device: str = "auto",
     train_settings: dict = TRAIN,
@@ -152,7 +155,7 @@ def pud(
     detect_settings: dict = DETECT,
     purify_settings: dict = PURIFY,
     evaluate_settings: dict = EVALUATE,
-    tracking: dict = {},  # noqa: B006  keys: uri, experiment, run_key, off; KFP wants a plain default
+    tracking: dict = {},  # noqa: B006  pud.settings.TRACKING, no password in the uri; KFP wants a plain default
     git_commit: str = "",
     image: str = f"pud:{__version__}",
     accelerator: str = "nvidia.com/gpu",
@@ -174,6 +177,7 @@ def pud(
             poison_rate=poison_rate,
             target_label=target_label,
             train_size=train_size,
+            cache_period=cache_period,
             seed=seed,
             device=device,
             train_settings=train_settings,

@@ -371,7 +371,11 @@ def verify_command(**options: Any) -> None:
 
 @app.command("sync")
 @click.argument("folder", type=FOLDER, default=Path("runs/latest"))
-@click.option("--tracking-uri", default=None, help="MLflow server  [default: the one that the run lost].")
+@click.option(
+    "--tracking-uri",
+    default=None,
+    help="Of MLflow  [default: the one the run lost, if it is MLFLOW_TRACKING_URI or ./mlflow.db].",
+)
 def sync_command(folder: Path, tracking_uri: str | None) -> None:
     """Send to MLflow what a run could not record while it was lost."""
     from pud.tracking import sync

@@ -14,7 +14,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -316,21 +316,27 @@ def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[s
         return report
     if (source / UNTRACKED).is_file():
         shutil.copy(source / UNTRACKED, folder / UNTRACKED)
-        secret = without_userinfo(tracking.uri) != tracking.uri
-        sync = f"pud sync {shlex.quote(str(folder))}" + (" --tracking-uri URI (with its password)" if secret else "")
+        shown = without_userinfo(tracking.uri)
+        again = f" --tracking-uri {shlex.quote(shown)}" + (" (with its password)" if shown != tracking.uri else "")
+        sync = f"pud sync {shlex.quote(str(folder))}{again}"
         click.echo(f"MLflow was lost on the way, what it lacks is sent by: {sync}", err=True)
     else:
-        click.echo(f"MLflow: {how_to_open(tracking.uri)}")
+        from pud.tracking import LOST, page_of
+
+        page = ""
+        with suppress(*LOST):
+            page = page_of(tracking)
+        click.echo(f"MLflow: {how_to_open(tracking.uri, page)}")
     return report
 
 
-def how_to_open(uri: str) -> str:
-    """Return how a person sees the runs that MLflow has at a URI."""
+def how_to_open(uri: str, page: str = "") -> str:
+    """Return how a person sees the runs that MLflow has at a URI; page: where below the server's address."""
     if not uri.startswith("sqlite:"):
-        return f"open {without_userinfo(uri)}"
+        return f"open {without_userinfo(uri).rstrip('/')}/{page}"
     here = BUNDLED.resolve() == Path.cwd() and uri == f"sqlite:///{Path('mlflow.db').resolve()}"
     serve = "make mlflow" if here else f"mlflow server --backend-store-uri {shlex.quote(uri)}"
-    return f"{serve}, then open http://127.0.0.1:5000"
+    return f"{serve}, then open http://127.0.0.1:5000/{page}"
 
 
 def _child(job: dict[str, Any]) -> None:

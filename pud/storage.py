@@ -223,10 +223,13 @@ def _complete(read: Reader, digest: str, cache: Path) -> None:
             say(f"{listing} is damaged: it is fetched again")
         fetched(read, digest, listing, MAXIMUM_JSON_BYTES, cache)
     files = {folder / name: md5 for name, md5 in listed(listing.read_bytes(), digest).items()}
+    for surplus in [path for path in folder.rglob("*") if path not in files and (path.is_symlink() or path.is_file())]:
+        say(f"{surplus} is not of the data set: it is removed")
+        surplus.unlink(missing_ok=True)
     with ThreadPoolExecutor(THREADS) as pool:
         whole = dict(zip(files, pool.map(holds, files, files.values()), strict=True))
         good, lacking = [file for file in files if whole[file]], [file for file in files if not whole[file]]
-        if damaged := [file.relative_to(folder).as_posix() for file in lacking if file.exists()]:
+        if damaged := [file.relative_to(folder).as_posix() for file in lacking if os.path.lexists(file)]:
             say(f"{len(damaged)} files in {folder} are damaged and fetched again: {repr(damaged)[1:200].rstrip(']')}")
         elif good and lacking:
             say(f"{len(lacking)} files are missing in {folder} and fetched, {len(good)} are there")

@@ -113,7 +113,7 @@ def check(tracking: Tracking) -> None:
         _client(tracking)
     except Exception as error:  # sqlalchemy, requests and mlflow each have their own
         raise InputError(
-            f"MLflow at {without_userinfo(tracking.uri)} cannot be reached ({_reason(error)}): start it (make mlflow), "
+            f"MLflow at {without_userinfo(tracking.uri)} cannot be reached ({_reason(error)}): start it, "
             "give another --tracking-uri, or run with --no-tracking"
         ) from None  # its text may hold a password
 

@@ -317,9 +317,10 @@ def test_a_broken_data_dvc_is_one_sentence(text: str, tmp_path: Path) -> None:
 
 
 def test_how_to_open_mlflow_is_said_for_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert how_to_open("http://somebody:opensesame@127.0.0.1:9") == "open http://127.0.0.1:9"
+    assert how_to_open("http://somebody:opensesame@127.0.0.1:9") == "open http://127.0.0.1:9/"
+    assert how_to_open("http://127.0.0.1:9/", "#/experiments/1") == "open http://127.0.0.1:9/#/experiments/1"
     monkeypatch.chdir(ROOT)
     assert how_to_open(f"sqlite:///{ROOT / 'mlflow.db'}").startswith("make mlflow, then open")
     monkeypatch.chdir(tmp_path)
     other = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    assert how_to_open(other) == f"mlflow server --backend-store-uri {other}, then open http://127.0.0.1:5000"
+    assert how_to_open(other) == f"mlflow server --backend-store-uri {other}, then open http://127.0.0.1:5000/"

@@ -192,6 +192,13 @@ def test_finish_runs_whatever_happened() -> None:
     assert tasks["finish"]["dependentTasks"] == ["exit-handler-1"]
 
 
+def test_another_cache_period_leaves_no_cached_task_but_the_look_at_the_settings() -> None:
+    anew = {path for path, task in TASKS.items() if "cache_period" in task.spec["inputs"]["parameters"]}
+    for _ in TASKS:  # a task is made anew if it takes what was
+        anew |= {path for path, task in TASKS.items() if anew & {*task.sources.values()}}
+    assert {component_of(TASKS[path].label) for path in TASKS.keys() - anew} == set(STEPLESS)
+
+
 def test_every_pipeline_parameter_has_a_default() -> None:
     parameters = SPEC["root"]["inputDefinitions"]["parameters"]
     assert {name for name, about in parameters.items() if "defaultValue" not in about} == set()

@@ -230,6 +230,20 @@ def test_a_cache_heals_what_was_changed_and_leaves_the_rest(
     assert list(tmp_path.rglob("*partial*")) == []
 
 
+@pytest.mark.parametrize(
+    "put", [Path.touch, lambda path: path.symlink_to("/etc")], ids=["a file", "a link to a folder"]
+)
+def test_what_does_not_belong_into_a_data_set_is_said_and_removed(
+    put: Damage, pushed: tuple[Path, str], reader: S3, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = materialise(URI, pushed[1], tmp_path)
+    put(folder / "train" / "more")
+    assert folder_digest(materialise(URI, pushed[1], tmp_path)) == pushed[1]
+    assert "is not of the data set: it is removed" in capsys.readouterr().err
+    assert not (folder / "train" / "more").is_symlink()
+    assert Path("/etc/passwd").is_file()
+
+
 def test_a_damaged_listing_is_fetched_again(
     pushed: tuple[Path, str], reader: S3, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

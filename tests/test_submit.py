@@ -26,6 +26,7 @@ from servers import serving
 from pud.cluster import submit as submission
 from pud.cluster.submit import RunFailed, submit
 from pud.errors import InputError
+from pud.storage import KEPT_DAYS
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = ROOT / "pipelines" / "pud.yaml"
@@ -194,6 +195,7 @@ def test_a_run_is_submitted_with_the_parameters_and_both_specs(kubeflow: Kubeflo
     assert send(kubeflow, wait=False, parameters=given, run_name="tuesday", service_account="runner") == RUN
     (made,) = kubeflow.submitted
     expected = {"trigger": "blend", "seed": 3, "accelerator_count": "0", "train_settings": {"epochs": 2}}
+    expected |= submission._period(yaml.safe_load_all(PIPELINE.read_text()).__next__())
     assert made.runtime_config.parameters == expected
     assert made.display_name == "tuesday"
     assert made.service_account == "runner"
@@ -206,6 +208,21 @@ def test_a_run_is_submitted_with_the_parameters_and_both_specs(kubeflow: Kubeflo
         assert sent == json_format.ParseDict(source, model())
     assert [(each.display_name, each.namespace) for each in kubeflow.experiments] == [("pud", NAMESPACE)]
     assert kubeflow.tokens == {f"Bearer {TOKEN}"}
+
+
+def test_no_cached_result_is_older_than_what_the_store_keeps() -> None:
+    spec = next(yaml.safe_load_all(PIPELINE.read_text()))
+    day, kept = 86_400, KEPT_DAYS * 86_400
+    for made in range(0, 2 * kept, day):
+        now = submission._period(spec, made)
+        assert submission._period(spec, made + kept - 2 * day) != now, "what is about to expire is not taken"
+    assert len({*(submission._period(spec, at)["cache_period"] for at in range(0, kept, day))}) == 2, "most is"
+    assert submission._period({"root": {"inputDefinitions": {"parameters": {}}}}) == {}
+
+
+def test_a_period_that_is_given_is_kept(kubeflow: Kubeflow) -> None:
+    send(kubeflow, wait=False, parameters={"cache_period": "mine"})
+    assert kubeflow.submitted[0].runtime_config.parameters == {"cache_period": "mine"}
 
 
 def caching(spec: Any) -> set[bool]:

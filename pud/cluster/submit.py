@@ -16,6 +16,7 @@ import yaml
 from pud.compiled import checked, read_pipeline, steps_of
 from pud.errors import InputError
 from pud.progress import say
+from pud.storage import KEPT_DAYS
 
 DONE = "SUCCEEDED"
 ENDED = {DONE, "FAILED", "CANCELED", "SKIPPED"}
@@ -24,6 +25,7 @@ DENIED, TRANSIENT = {401, 403}, {429, 502, 503, 504}
 REQUEST_SECONDS = 10.0
 LONGEST_PAUSE = 60.0
 LOG_LINES = 20
+CACHE_PERIOD = "cache_period"
 
 
 class RunFailed(Exception):
@@ -70,7 +72,7 @@ def submit(
     token = token.strip()
     try:
         compiled = read_pipeline(pipeline)
-        arguments = checked(parameters, compiled, pipeline)
+        arguments = checked({**_period(compiled), **parameters}, compiled, pipeline)
         with _explained(endpoint, namespace), tempfile.TemporaryDirectory() as scratch:
             client = _client(endpoint, namespace, token, ca_bundle, verify_tls)
             package = pipeline if cache else without_cache(pipeline, Path(scratch))
@@ -84,6 +86,15 @@ def submit(
             raise type(error)(str(error).replace(token, "(token)")) from None
         raise
     return run_id
+
+
+def _period(compiled: Mapping[str, Any], seconds: float | None = None) -> dict[str, str]:
+    """Return the parameter that keeps Kubeflow's cache, which never forgets, from naming what the store has let expire.
+
+    Half as long as runs are kept: what was made in it is there for as long again. seconds: since 1970; None: now.
+    """
+    period = int((time.time() if seconds is None else seconds) // (KEPT_DAYS / 2 * 86_400))
+    return {CACHE_PERIOD: str(period)} if CACHE_PERIOD in compiled["root"]["inputDefinitions"]["parameters"] else {}
 
 
 def without_cache(pipeline: Path, folder: Path) -> Path:
