@@ -384,6 +384,7 @@ def _kustomized(image: str, documents: Iterable[Any]) -> set[str]:
     found = set()
     for rule in itertools.chain.from_iterable(lists):
         if rule["name"] == name:
-            tag = f":{rule['newTag']}" if "newTag" in rule else image.removeprefix(name)
-            found.add(rule.get("newName", name) + (f"@{rule['digest']}" if "digest" in rule else tag))
+            kept = "" if "digest" in rule else image.removeprefix(name)
+            tag = f":{rule['newTag']}" if "newTag" in rule else kept
+            found.add(rule.get("newName", name) + tag + (f"@{rule['digest']}" if "digest" in rule else ""))
     return found or {image}
