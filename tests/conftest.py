@@ -1,5 +1,6 @@
 """What every test may use: a small real sample of Fashion-MNIST (tests/data), an MLflow server, process settings."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +56,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real disk of 40 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "none", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a small disk can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
