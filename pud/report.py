@@ -22,9 +22,10 @@ def load_report(folder: Path) -> dict[str, Any]:
         InputError: it is missing, or a stage lacks what it should have.
     """
     path = Path(folder) / "report.json"
-    report = read_json(path, FORMAT, rounds=list)
+    report = read_json(path, FORMAT, rounds=list, dataset=dict, git_commit=str)
     try:
         table(report)
+        report["dataset"]["name"], report["dataset"]["digest"], report["dataset"]["uri"]
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise InputError(f"{path} lacks what a stage has ({error!r}): evaluate again") from None
     return report

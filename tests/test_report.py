@@ -31,6 +31,8 @@ def small_report() -> dict[str, Any]:
     last["robust_accuracy"].append({**last["robust_accuracy"][0], "attack": "AutoAttack", "n": 64, "value": 0.8125})
     return {
         "format": FORMAT,
+        "git_commit": "",
+        "dataset": {"name": "fashion-mnist", "digest": "0" * 32 + ".dir", "uri": "file:data"},
         "infected": stage(0.903, 0.995, 0.004, 0.31),
         "rounds": [stage(0.86, 0.08, 0.8, 0.79, detection=detected([0]), seconds=41.2)],
         "purified": last,
@@ -46,6 +48,16 @@ def test_a_report_may_be_of_a_run_that_has_only_begun() -> None:
     assert [name for name, _ in rows_of(begun)] == ["infected"]
     assert len(table(begun).splitlines()) == 2
     assert len(table({"format": FORMAT, "rounds": []}).splitlines()) == 1
+
+
+@pytest.mark.parametrize("lost", ["dataset", "git_commit", "name"])
+def test_a_report_that_does_not_say_of_what_it_is_is_refused(lost: str, tmp_path: Path) -> None:
+    report = small_report()
+    report["dataset"].pop(lost, None)
+    report.pop(lost, None)
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(InputError, match=rf"report\.json .*{lost}"):
+        load_report(tmp_path)
 
 
 def test_rows_hold_the_scalars_and_the_first_attack() -> None:
