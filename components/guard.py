@@ -11,6 +11,7 @@ from typing import Any
 STALLED_SECONDS = 1800.0  # longer than any single piece of work between two signs of progress
 LOOK_SECONDS = 10.0
 TERMINATION_LOG, MAXIMUM_BYTES = Path("/dev/termination-log"), 4096  # Kubernetes': what it keeps of why a pod ended
+DATA_VARIABLE = "PUD_DATA_GIB"  # the largest data set that the disks of this pipeline's pods have room for
 FINAL = "InputError"  # by this word Argo can tell what another try would not mend: manifests/README.md
 
 

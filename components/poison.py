@@ -30,7 +30,7 @@ def poison(
     import os
     from pathlib import Path
 
-    from components.guard import guarded
+    from components.guard import DATA_VARIABLE, guarded
     from components.metrics import leave
     from pud.poisoning import PoisonConfig
     from pud.steps.poison import poison_step
@@ -38,7 +38,7 @@ def poison(
     with guarded():
         config = PoisonConfig(trigger, mapping, poison_rate, target_label, train_size)
         folders = {"dataset": Path(dataset.path), "ground_truth": Path(ground_truth.path)}
-        room = float(os.environ.get("PUD_DATA_GIB", "inf"))  # what the pods of this pipeline have disks for
+        room = float(os.environ.get(DATA_VARIABLE, "inf"))
         leave(
             metrics, poison_step(data_uri, data_digest, config, seed=seed, device=device, maximum_gib=room, **folders)
         )

@@ -15,9 +15,10 @@ from typing import Any
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
+from components.guard import DATA_VARIABLE
+
 # The largest data set that the pipeline is compiled for, decompressed images in GiB; poison refuses a larger one.
 DATA_GIB = float(os.environ.get("DATA_GIB", "4"))
-DATA_VARIABLE = "PUD_DATA_GIB"  # by which poison learns it
 
 # A pod is ended after a fixed time for what every step does, and a time for each GiB. That is generous: a step that
 # stands still is ended long before, by itself (components/guard.py).
@@ -43,7 +44,10 @@ STORAGE_MAP_KEYS = {name: name for name in ("AWS_ENDPOINT_URL_S3", "AWS_REGION")
 STORAGE_SECRET_KEYS = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
 CA_MAP, CA_FOLDER = "pud-ca", "/etc/pud/ca"  # with ca.crt, the authorities of a site's own; pud.storage.MOUNTED_CA
 CA_KEYS = {"AWS_CA_BUNDLE": "AWS_CA_BUNDLE"}
-DATA_CACHE, DATA_CACHE_GIB = "/var/cache/pud", 2 * DATA_GIB + 1  # pud.storage.MOUNTED_CACHE; objects and files
+DATA_CACHE, DATA_CACHE_GIB = (
+    "/var/cache/pud",
+    2 * DATA_GIB + 1,
+)  # pud.storage.MOUNTED_CACHE; what is replaced lies there twice
 DATA_CACHE_PVC = os.environ.get("DATA_CACHE_PVC", "")  # make compile DATA_CACHE_PVC=NAME: shared by runs
 
 

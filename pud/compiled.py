@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +115,13 @@ def checked(parameters: Mapping[str, Any], spec: Mapping[str, Any], pipeline: Pa
 def steps_of(spec: Mapping[str, Any]) -> set[str]:
     """Return the names of the tasks that run a container, in whatever nested pipeline they are."""
     components = spec["components"]
-    dags = [component["dag"] for component in (*components.values(), spec["root"]) if "dag" in component]
-    tasks = [task for dag in dags for task in dag["tasks"].items()]
-    return {name for name, task in tasks if "executorLabel" in components[task["componentRef"]["name"]]}
+    return {name for name, task in tasks_of(spec) if "executorLabel" in components[task["componentRef"]["name"]]}
+
+
+def tasks_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the specification of each task, of the pipeline and of those nested in it."""
+    for component in (spec["root"], *spec["components"].values()):
+        yield from component.get("dag", {}).get("tasks", {}).items()
 
 
 def _is_number(value: Any) -> bool:

@@ -23,7 +23,7 @@ import click
 import yaml
 
 from pud import __version__
-from pud.compiled import BUNDLED, checked, read_parameters, read_pipeline, root_of
+from pud.compiled import BUNDLED, checked, read_parameters, read_pipeline, root_of, tasks_of
 from pud.errors import InputError, without_userinfo
 from pud.files import partial_folder, write_json
 from pud.progress import MARK
@@ -358,10 +358,8 @@ def _child(job: dict[str, Any]) -> None:
 def without_retries(text: str) -> str:
     """Return a compiled pipeline without its retry policies: they wait for a cluster to mend itself."""
     documents = list(yaml.safe_load_all(text))
-    components = [documents[0]["root"], *documents[0]["components"].values()]
-    for component in components:
-        for task in component.get("dag", {}).get("tasks", {}).values():
-            task.pop("retryPolicy", None)
+    for _, task in tasks_of(documents[0]):
+        task.pop("retryPolicy", None)
     return yaml.safe_dump_all(documents)
 
 

@@ -57,8 +57,8 @@ def rows_of(report: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
     ]
 
 
-def table(report: dict[str, Any]) -> str:
-    """Return the report as one table for a terminal, percentages."""
+def cells(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the report as the cells of a table, percentages: its header, then a row a stage."""
     header = (
         "",
         "clean acc",
@@ -85,7 +85,13 @@ def table(report: dict[str, Any]) -> str:
         target = (", ".join(map(str, found["target_labels"])) or none) if found else ""
         seconds = f"{result['seconds']:.0f}" if "seconds" in result else ""
         lines.append((name, *(f"{100 * result[key]:.2f}" for key in SCALARS), robust, rates, target, seconds))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return lines
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return the report as one table for a terminal."""
+    lines = cells(report)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )

@@ -8,7 +8,6 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,7 +34,7 @@ from pud.errors import InputError, without_userinfo
 from pud.files import MAXIMUM_JSON_BYTES, within
 from pud.plots import plot_drift, plot_rounds, plot_suspicion
 from pud.progress import say
-from pud.report import INFECTED, PURIFIED, ROUND, SCALARS, UNTRACKED, load_report, table
+from pud.report import INFECTED, PURIFIED, ROUND, SCALARS, UNTRACKED, cells, load_report
 from pud.settings import EXPERIMENT_KIND
 from pud.steps.artifacts import load_detection
 
@@ -173,12 +172,10 @@ def scalars_of(result: dict[str, Any]) -> dict[str, float]:
 def note_of(report: dict[str, Any]) -> str:
     """Return a report as Markdown, MLflow's description of a run: what was done to the data, and the table so far.
 
-    Its columns are those of ``pud.report.table``. Names come from data that others made: they are shown as they are.
+    Its columns are those of ``pud.report.cells``. Names come from data that others made: they are shown as they are.
     """
     planted = {**report.get("trigger", {}), "data set": report["dataset"]["name"]}
-    header, *rows = table(report).splitlines()
-    edges = [0, *(match.start() for match in re.finditer(r"(?<=  )\S", header)), None]
-    lines = [[_inert(line[slice(*edge)]) for edge in pairwise(edges)] for line in (header, *rows)]
+    lines = [list(map(_inert, row)) for row in cells(report)]
     shown = [" | ".join(["", *line, ""]).strip() for line in lines]
     about = ", ".join(f"{_inert(key)} **{_inert(value)}**" for key, value in planted.items())
     return "\n".join([about, "", shown[0], "|---" * len(lines[0]) + "|", *shown[1:]])[:NOTE_CHARACTERS]

@@ -37,10 +37,7 @@ from pud.errors import InputError, without_userinfo
 from pud.storage import BUCKETS, DIGEST, S3, TEMPORARY_PREFIX, bucket_names, parse, said
 
 SINGLE_USER_NAMESPACE = "kubeflow"
-OLDEST_KUBEFLOW = (
-    2,
-    15,
-)  # of Kubeflow Pipelines, as in Kubeflow 1.11: an older one was never held against the pipeline
+OLDEST_KUBEFLOW = (2, 15)  # of Kubeflow Pipelines, as in Kubeflow 1.11; tests hold the pipeline against it
 HEALTH = ("v2beta1", "v1beta1")  # the older API tells the version; the newer one only where the UI's server answers
 TIMEOUT: dict[str, Any] = {"_request_timeout": REQUEST_SECONDS}  # of each request to Kubernetes
 STORAGE_VARIABLES = {"AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from pud.compiled import checked, read_pipeline, steps_of
+from pud.compiled import checked, read_pipeline, steps_of, tasks_of
 from pud.errors import InputError
 from pud.progress import say
 from pud.storage import KEPT_DAYS
@@ -103,9 +103,8 @@ def without_cache(pipeline: Path, folder: Path) -> Path:
     kfp's own ``enable_caching=False`` reaches the tasks of the outermost pipeline only.
     """
     documents = list(yaml.safe_load_all(pipeline.read_text()))
-    for component in (documents[0]["root"], *documents[0]["components"].values()):
-        for task in component.get("dag", {}).get("tasks", {}).values():
-            task["cachingOptions"] = {}
+    for _, task in tasks_of(documents[0]):
+        task["cachingOptions"] = {}
     out = folder / pipeline.name
     out.write_text(yaml.safe_dump_all(documents))
     return out
