@@ -14,7 +14,7 @@ import time
 import traceback
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -248,3 +248,17 @@ def environment_of(s3: S3) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": s3.secret_key,
         "AWS_REGION": s3.region or "us-east-1",
     }
+
+
+class Endless(BaseHTTPRequestHandler):
+    """A server that never says how much it sends, and does not stop."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(bytes(1 << 20))
+
+    def log_message(self, *_: object) -> None:
+        pass

@@ -1,17 +1,17 @@
 """Fetching public data: real-format bytes are parsed, wrong ones refused, one source stands in for another."""
 
-import contextlib
 import gzip
 import hashlib
 import struct
 import threading
 import tracemalloc
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import Endless
 
 from pud import fetch as module
 from pud.data import Split, open_split
@@ -129,20 +129,6 @@ def test_a_file_that_unzips_without_end_is_refused_before_it_fills_the_memory(
         assert tracemalloc.get_traced_memory()[1] < LITTLE
     finally:
         tracemalloc.stop()
-
-
-class Endless(BaseHTTPRequestHandler):
-    """A mirror that never says how much it sends, and does not stop."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        with contextlib.suppress(OSError):
-            while True:
-                self.wfile.write(bytes(1 << 20))
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 def test_a_mirror_that_never_ends_is_left(

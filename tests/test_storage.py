@@ -1,6 +1,5 @@
 """Data by digest out of a real S3 server and of a local DVC cache; buckets; everything that can go wrong with them."""
 
-import contextlib
 import io
 import json
 import os
@@ -11,11 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from servers import ADMIN, READER, ObjectStore, environment_of, self_signed
+from servers import ADMIN, READER, Endless, ObjectStore, environment_of, self_signed
 
 import pud.storage
 from pud.cleanup import find_data, remove
@@ -321,24 +320,10 @@ def test_what_is_too_large_is_refused(
             materialise(f"dvc:{pushed[0] / '.dvc/cache'}" if local else URI, pushed[1], tmp_path)
 
 
-class Chatty(BaseHTTPRequestHandler):
-    """A store that never says how much it sends, and does not stop."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        with contextlib.suppress(OSError):
-            while True:
-                self.wfile.write(bytes(1 << 20))
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 def test_an_object_without_a_length_is_refused_when_it_has_sent_too_much(
     reader: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Chatty)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(pud.storage, "MAXIMUM_JSON_BYTES", 10 << 20)
