@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,9 +85,12 @@ class ObjectStore:
             time.sleep(0.2)
 
     def answers(self) -> bool:
-        """Tell whether the store lists buckets, so that its filer is there too."""
+        """Tell whether the store lists its buckets and gives an object of each: its filer and its volumes are there."""
+        client = self.as_admin().client()
         try:
-            self.as_admin().client().list_buckets()
+            for bucket in client.list_buckets():
+                for found in islice(client.list_objects(bucket.name, recursive=True), 1):
+                    client.get_object(bucket.name, str(found.object_name)).close()
         except Exception:
             return False
         return True
