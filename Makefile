@@ -66,13 +66,13 @@ postgresql: # for the tests of the servers; where there is none they say so
 figures: $(READY) $(DATA) ## the figures table of the README, BadNets and Blend
 	$(BIN)/pud run --trigger badnets --seed 0 --name figures-badnets
 	$(BIN)/pud run --trigger blend --seed 0 --name figures-blend
-	$(BIN)/python -m benchmarks.throughput
-	$(BIN)/python -m benchmarks.task_overhead
-	$(BIN)/python -m benchmarks.figures runs/figures-badnets runs/figures-blend
+	$(BIN)/python -m experiments.throughput
+	$(BIN)/python -m experiments.task_overhead
+	$(BIN)/python -m experiments.figures runs/figures-badnets runs/figures-blend
 
 bench: $(READY) $(DATA) ## the grid of attacks, defences and rivals into docs/results.md; hours, stops and resumes (MINUTES=60)
-	$(BIN)/python -m benchmarks.grid $(if $(MINUTES),--minutes $(MINUTES))
-	$(BIN)/python -m benchmarks.results
+	$(BIN)/python -m experiments.grid $(if $(MINUTES),--minutes $(MINUTES))
+	$(BIN)/python -m experiments.results
 
 mlflow: $(READY) ## open the MLflow UI on the runs of this folder
 	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)

@@ -16,13 +16,13 @@ def adversarial_probe(
     probe: Output[Probe],
     metrics: Output[Metrics],
 ) -> None:
-    """Gather every evidence that detection needs from a model; settings are those of pud.probing.ProbeConfig."""
+    """Gather every evidence that detection needs from a model; settings: pud.evidence.probing.ProbeConfig."""
     from pathlib import Path
 
     from components.guard import guarded
     from components.metrics import leave
-    from pud.config import from_mapping
-    from pud.probing import ProbeConfig
+    from pud.base.config import from_mapping
+    from pud.evidence.probing import ProbeConfig
     from pud.steps.probe import probe_step
 
     with guarded(model, dataset):

@@ -16,7 +16,7 @@ def check(
     given = dict(locals())
 
     from components.guard import guarded
-    from pud.settings import check_settings
+    from pud.steps.settings import check_settings
 
     with guarded():
         check_settings(given)

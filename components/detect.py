@@ -14,13 +14,13 @@ def detect(
     detection: Output[Detection],
     metrics: Output[Metrics],
 ) -> None:
-    """Judge every training image; settings are those of pud.detection.DetectConfig."""
+    """Judge every training image; settings are those of pud.detectors.pud.DetectConfig."""
     from pathlib import Path
 
     from components.guard import guarded
     from components.metrics import leave
-    from pud.config import from_mapping
-    from pud.detection import DetectConfig
+    from pud.base.config import from_mapping
+    from pud.detectors.pud import DetectConfig
     from pud.steps.detect import detect_step
 
     with guarded(infected_probe, probe):

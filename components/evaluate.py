@@ -25,15 +25,15 @@ def evaluate(
     detection: Input[Detection] = None,  # KFP does not import a type inside Optional
     previous_report: Input[Report] = None,
 ) -> None:
-    """Measure a model at a stage and extend the report; settings are those of pud.robustness.EvaluateConfig."""
+    """Measure a model at a stage and extend the report; settings: pud.adversarial.robustness.EvaluateConfig."""
     import os
     from pathlib import Path
 
     from components.guard import guarded
     from components.metrics import leave
     from components.tracking import tracking_of
-    from pud.config import from_mapping
-    from pud.robustness import EvaluateConfig
+    from pud.adversarial.robustness import EvaluateConfig
+    from pud.base.config import from_mapping
     from pud.steps.evaluate import evaluate_step
 
     with guarded(model, dataset, ground_truth, detection, previous_report):

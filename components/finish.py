@@ -11,8 +11,8 @@ def finish(tracking: dict, job: str, status: PipelineTaskFinalStatus) -> None:
 
     where = tracking_of(tracking, job)
     if where:
-        from pud.errors import without_userinfo
-        from pud.tracking import LOST, close
+        from pud.base.errors import without_userinfo
+        from pud.reporting.tracking import LOST, close
 
         try:
             close(where, ended_as(status.state))

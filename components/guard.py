@@ -25,7 +25,7 @@ def guarded(*inputs: Any) -> Iterator[None]:
     Raises:
         InputError: an input is empty, or what the step raises.
     """
-    from pud.errors import InputError
+    from pud.base.errors import InputError
 
     ended = threading.Event()
     threading.Thread(target=_watch, args=(ended,), daemon=True).start()
@@ -45,7 +45,7 @@ def refuse_empty(name: str, path: Path) -> None:
 
     Kubeflow's launcher downloads what an object store has lost as an empty folder and says nothing of it.
     """
-    from pud.errors import InputError
+    from pud.base.errors import InputError
 
     if not path.is_file() and not (path.is_dir() and any(path.iterdir())):
         raise InputError(
@@ -58,7 +58,7 @@ def _watch(ended: threading.Event) -> None:
     """End the process when the step has given no sign of progress for long: a hang must not hold a GPU."""
     import faulthandler
 
-    from pud.progress import seconds_since_sign
+    from pud.base.progress import seconds_since_sign
 
     begun = time.monotonic()
     while not ended.wait(LOOK_SECONDS):

@@ -32,7 +32,7 @@ def poison(
 
     from components.guard import DATA_VARIABLE, guarded
     from components.metrics import leave
-    from pud.poisoning import PoisonConfig
+    from pud.attacks.poisoning import PoisonConfig
     from pud.steps.poison import poison_step
 
     with guarded():

@@ -18,12 +18,12 @@ def purify(
     metrics: Output[Metrics],
 ) -> None:
     """Run the next round on a model or state; settings: a preset and what differs from it, see
-    pud.purification.purify_config."""
+    pud.defences.pud.purify_config."""
     from pathlib import Path
 
     from components.guard import guarded
     from components.metrics import leave
-    from pud.purification import purify_config
+    from pud.defences.pud import purify_config
     from pud.steps.purify import purify_step
 
     with guarded(model, dataset, detection):

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pud.tracking import Tracking
+    from pud.reporting.tracking import Tracking
 
 # Kubeflow's backend hands over the metadata store's name of a state (Execution.State), kfp.local its own (RuntimeState)
 ENDED = {"COMPLETE": "FINISHED", "CACHED": "FINISHED", "SUCCEEDED": "FINISHED", "CANCELED": "KILLED"}
@@ -22,15 +22,15 @@ def tracking_of(settings: dict[str, Any], job: str, job_name: str = "") -> "Trac
     job, which no other run shares, as two runs may share a name.
 
     Raises:
-        InputError: the parameter is not what pud.settings.check_tracking takes.
+        InputError: the parameter is not what pud.steps.settings.check_tracking takes.
     """
-    from pud.settings import check_tracking
+    from pud.steps.settings import check_tracking
 
     check_tracking(settings)
     uri = settings.get("uri") or os.environ.get("MLFLOW_TRACKING_URI")
     if settings.get("off") or not uri:
         return None
-    from pud.tracking import Tracking
+    from pud.reporting.tracking import Tracking
 
     key, name = settings.get("run_key") or job, settings.get("name") or job_name
     return Tracking(uri, settings.get("experiment") or Tracking.experiment, key, name)

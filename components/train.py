@@ -13,14 +13,14 @@ def train(
     model: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Train a model plainly; settings are those of pud.training.TrainConfig."""
+    """Train a model plainly; settings are those of pud.models.training.TrainConfig."""
     from pathlib import Path
 
     from components.guard import guarded
     from components.metrics import leave
-    from pud.config import from_mapping
+    from pud.base.config import from_mapping
+    from pud.models.training import TrainConfig
     from pud.steps.train import train_step
-    from pud.training import TrainConfig
 
     with guarded(dataset):
         config = from_mapping(TrainConfig, settings)

@@ -42,9 +42,12 @@ SECRET_KEYS = {
 STORAGE_MAP, STORAGE_SECRET = "pud-storage", "pud-storage-credentials"
 STORAGE_MAP_KEYS = {name: name for name in ("AWS_ENDPOINT_URL_S3", "AWS_REGION")}
 STORAGE_SECRET_KEYS = {name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-CA_MAP, CA_FOLDER = "pud-ca", "/etc/pud/ca"  # with ca.crt, the authorities of a site's own; pud.storage.MOUNTED_CA
+CA_MAP, CA_FOLDER = (
+    "pud-ca",
+    "/etc/pud/ca",
+)  # with ca.crt, the authorities of a site's own; pud.artifacts.storage.MOUNTED_CA
 CA_KEYS = {"AWS_CA_BUNDLE": "AWS_CA_BUNDLE"}
-# pud.storage.MOUNTED_CACHE; what is replaced lies there twice
+# pud.artifacts.storage.MOUNTED_CACHE; what is replaced lies there twice
 DATA_CACHE, DATA_CACHE_GIB = "/var/cache/pud", 2 * DATA_GIB + 1
 DATA_CACHE_PVC = os.environ.get("DATA_CACHE_PVC", "")  # make compile DATA_CACHE_PVC=NAME: shared by runs
 

@@ -25,14 +25,14 @@ from components.purify import purify
 from components.train import train
 from pipelines.placement import on_cpu_pool, on_gpu_pool, with_data
 from pud import __version__
-from pud.config import as_parameters
-from pud.detection import DetectConfig
-from pud.poisoning import PoisonConfig
-from pud.probing import ProbeConfig
-from pud.purification import DEFAULT_PRESET, PRESETS
-from pud.report import INFECTED, PURIFIED, ROUND
-from pud.robustness import EvaluateConfig
-from pud.training import TrainConfig
+from pud.adversarial.robustness import EvaluateConfig
+from pud.attacks.poisoning import PoisonConfig
+from pud.base.config import as_parameters
+from pud.defences.pud import DEFAULT_PRESET, PRESETS
+from pud.detectors.pud import DetectConfig
+from pud.evidence.probing import ProbeConfig
+from pud.models.training import TrainConfig
+from pud.reporting.report import INFECTED, PURIFIED, ROUND
 
 ROUNDS = int(os.environ.get("ROUNDS", len(PRESETS[DEFAULT_PRESET].keep)))  # make compile ROUNDS=5
 COMPILED = Path(__file__).with_name("pud.yaml")
@@ -155,7 +155,7 @@ def pud(
     detect_settings: dict = DETECT,
     purify_settings: dict = PURIFY,
     evaluate_settings: dict = EVALUATE,
-    tracking: dict = {},  # noqa: B006  pud.settings.TRACKING, no password in the uri; KFP wants a plain default
+    tracking: dict = {},  # noqa: B006  pud.steps.settings.TRACKING, no password in the uri; KFP wants a plain default
     git_commit: str = "",
     image: str = f"pud:{__version__}",
     accelerator: str = "nvidia.com/gpu",

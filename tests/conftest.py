@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from servers import TrackingServer
 
-from pud.data import Split, open_split, write_split
-from pud.device import prepare_process
-from pud.fetch import CLASSES
+from pud.base.device import prepare_process
+from pud.data.images import Split, open_split, write_split
+from pud.platform.fetch import CLASSES
 
 SAMPLE = Path(__file__).parent / "data" / "fashion-mnist-sample.npz"
 

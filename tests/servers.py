@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pud.storage import S3
+from pud.artifacts.storage import S3
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

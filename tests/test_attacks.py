@@ -15,8 +15,8 @@ from pud.attacks.input_aware import diversity
 from pud.attacks.label_consistent import HARDENING, four_corners
 from pud.attacks.sig import AMPLITUDE, sine
 from pud.attacks.wanet import warp_field, warped
-from pud.data import Split
-from pud.errors import InputError
+from pud.base.errors import InputError
+from pud.data.images import Split
 
 every_attack = pytest.mark.parametrize("name", sorted(ATTACKS))
 every_shape = pytest.mark.parametrize("shape", [(5, 1, 28, 28), (2, 3, 32, 32)])

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pud.checkpoints import ModelCard, load_model, load_weights, save_model
-from pud.errors import InputError
-from pud.models import ResNet
+from pud.artifacts.model import ModelCard, load_model, load_weights, save_model
+from pud.base.errors import InputError
+from pud.models.classifier import ResNet
 
 CPU = torch.device("cpu")
 CARD = ModelCard(
@@ -216,6 +216,6 @@ def test_the_card_says_all_that_building_needs() -> None:
 
 def test_weights_that_would_fill_the_memory_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved(tmp_path / "model")
-    monkeypatch.setattr("pud.checkpoints.MAXIMUM_BYTES", 1000)
+    monkeypatch.setattr("pud.artifacts.model.MAXIMUM_BYTES", 1000)
     with pytest.raises(InputError, match="more than any file of its kind here"):
         load_model(folder, CPU)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pud.cleanup import find, find_data, remove
-from pud.cli import app
-from pud.errors import InputError
+from pud.base.errors import InputError
+from pud.platform.cleanup import find, find_data, remove
+from pud.platform.cli import app
 
 DEAD = 2**22 + 1  # above the largest process number of Linux
 OLD = time.time() - 40 * 86_400

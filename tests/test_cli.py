@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pud.checkpoints import ModelCard, save_model
-from pud.cli import SECTIONS, app, main
-from pud.config import as_parameters
-from pud.data import open_split
-from pud.detection import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
-from pud.explained import SHARED, WORDS, words
-from pud.files import sha256, write_json
+from pud.artifacts.model import ModelCard, save_model
+from pud.base.config import as_parameters
+from pud.base.files import sha256, write_json
+from pud.data.images import open_split
+from pud.detectors.pud import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
+from pud.platform.cli import SECTIONS, app, main
+from pud.platform.explained import SHARED, WORDS, words
 
 NOWHERE = "http://127.0.0.1:9"
 OUTPUTS = ("out", "truth")
@@ -215,7 +215,7 @@ def test_a_full_disk_outside_a_step_is_one_sentence_too(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pud.cli.load_report", full)
+    monkeypatch.setattr("pud.platform.cli.load_report", full)
     assert types(monkeypatch, "report", str(desk.folder)) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "no room left" in line

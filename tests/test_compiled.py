@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pud.compiled import BUNDLED, checked, default_pipeline, read_parameters, read_pipeline, root_of, steps_of
-from pud.errors import InputError
+from pud.base.errors import InputError
+from pud.platform.compiled import BUNDLED, checked, default_pipeline, read_parameters, read_pipeline, root_of, steps_of
 
 PIPELINE = Path(__file__).parents[1] / "pipelines" / "pud.yaml"
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from pud.config import as_parameters, from_mapping
-from pud.detection import DetectConfig
-from pud.errors import InputError
-from pud.poisoning import PoisonConfig
-from pud.probing import ProbeConfig
-from pud.purification import PurifyConfig
-from pud.robustness import EvaluateConfig
-from pud.training import TrainConfig
+from pud.adversarial.robustness import EvaluateConfig
+from pud.attacks.poisoning import PoisonConfig
+from pud.base.config import as_parameters, from_mapping
+from pud.base.errors import InputError
+from pud.defences.pud import PurifyConfig
+from pud.detectors.pud import DetectConfig
+from pud.evidence.probing import ProbeConfig
+from pud.models.training import TrainConfig
 
 CONFIGS = [DetectConfig, EvaluateConfig, PoisonConfig, ProbeConfig, PurifyConfig, TrainConfig]
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pud.content import (
+from pud.data.images import Split
+from pud.evidence.cross_examination import (
     ContentConfig,
     contradictions,
     cross_examine,
@@ -15,8 +16,7 @@ from pud.content import (
     intruders,
     outsiders,
 )
-from pud.data import Split
-from pud.models import ResNet, make_model
+from pud.models.classifier import ResNet, make_model
 
 CPU = torch.device("cpu")
 CONFIG = ContentConfig(splits=2, witness_epochs=1, judge_epochs=2)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pud.data import folder_digest, open_split, open_training_split, pixels, to_uint8, write_split
-from pud.errors import InputError
-from pud.fetch import CLASSES
-from pud.files import sha256
+from pud.base.errors import InputError
+from pud.base.files import sha256
+from pud.data.images import folder_digest, open_split, open_training_split, pixels, to_uint8, write_split
+from pud.platform.fetch import CLASSES
 
 
 def written(folder: Path, labels: np.ndarray | None = None) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pud.detection import (
+from pud.detectors.pud import (
     BACKDOOR,
     CANNOT_BE_JUDGED,
     CLEAN,
@@ -28,7 +28,7 @@ from pud.detection import (
     shown_variation,
     two_modes,
 )
-from pud.evidence import Evidence
+from pud.evidence.contract import Evidence
 
 CONFIG = DetectConfig()
 CLASSES, DIMENSIONS, TARGET = 4, 16, 1

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.detectors import DETECTORS, SUPERPOSITIONS, superposition_entropy, two_groups
-from pud.data import Split
-from pud.models import ResNet, make_model
-from pud.training import TrainConfig, train
+from experiments.detectors import DETECTORS, SUPERPOSITIONS, superposition_entropy, two_groups
+from pud.data.images import Split
+from pud.models.classifier import ResNet, make_model
+from pud.models.training import TrainConfig, train
 
 CPU = torch.device("cpu")
 

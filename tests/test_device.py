@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pud.device import autocast, random_stream, resolve_device
-from pud.errors import InputError
+from pud.base.device import autocast, random_stream, resolve_device
+from pud.base.errors import InputError
 
 STREAMS = [(0, "probe", 0), (1, "probe", 0), (0, "purify", 0), (0, "probe", 1), (1, "purify", 1), (2**32, "probe", 0)]
 

@@ -27,12 +27,12 @@ from servers import ObjectStore, serving
 
 from pipelines import placement
 from pipelines.placement import on_cpu_pool, on_gpu_pool, with_data
-from pud.cli import main
-from pud.cluster.doctor import Check, examine, exit_code, render, tolerates
-from pud.cluster.requirements import Step, estimate, most_at_once, offline
-from pud.compiled import read_pipeline, steps_of
-from pud.errors import InputError
-from pud.storage import bootstrap, bucket_names
+from pud.artifacts.storage import bootstrap, bucket_names
+from pud.base.errors import InputError
+from pud.platform.cli import main
+from pud.platform.cluster.doctor import Check, examine, exit_code, render, tolerates
+from pud.platform.cluster.requirements import Step, estimate, most_at_once, offline
+from pud.platform.compiled import read_pipeline, steps_of
 
 ROOT = Path(__file__).parents[1]
 PIPELINE, PINS = ROOT / "pipelines" / "pud.yaml", ROOT / "constraints.txt"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pud.drift import adversarial_drift
+from pud.evaluation.drift import adversarial_drift
 
 
 class Linear(nn.Module):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from pud.data import folder_digest
+from pud.data.images import folder_digest
 
 DVC = Path(sys.executable).with_name("dvc")
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def test_repro_runs_every_step_once_and_presents_the_same_report(sample_folder: 
 
 
 def test_the_pipeline_and_dvc_have_the_same_number_of_rounds() -> None:
-    from pud.purification import DEFAULT_PRESET, PRESETS
+    from pud.defences.pud import DEFAULT_PRESET, PRESETS
 
     (_, inner) = yaml.safe_load((ROOT / "dvc.yaml").read_text())["vars"]
     assert len(inner["rounds"]) == len(PRESETS[DEFAULT_PRESET].keep)

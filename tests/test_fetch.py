@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from servers import Endless
 
-from pud import fetch as module
-from pud.data import Split, open_split
-from pud.errors import InputError
-from pud.fetch import CLASSES, IDX_BYTES, IDX_SHA256, fetch, fetch_fashion_mnist, parse_idx, read_idx_folder
+from pud.base.errors import InputError
+from pud.data.images import Split, open_split
+from pud.platform import fetch as module
+from pud.platform.fetch import CLASSES, IDX_BYTES, IDX_SHA256, fetch, fetch_fashion_mnist, parse_idx, read_idx_folder
 
 Source = Callable[[Path], Path]
 

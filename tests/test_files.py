@@ -16,8 +16,8 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
-from pud.errors import InputError
-from pud.files import finished_folder, partial_folder, read_array, read_json, sha256, write_json
+from pud.base.errors import InputError
+from pud.base.files import finished_folder, partial_folder, read_array, read_json, sha256, write_json
 
 
 def test_a_folder_appears_only_when_it_is_finished(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_an_array_of_another_type_or_rank_is_refused(dtype: type, dimensions: in
 
 def test_json_that_would_fill_the_memory_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_text('{"format": "x"}')
-    monkeypatch.setattr("pud.files.MAXIMUM_JSON_BYTES", 10)
+    monkeypatch.setattr("pud.base.files.MAXIMUM_JSON_BYTES", 10)
     with pytest.raises(InputError, match="15 bytes"):
         read_json(tmp_path / "a.json", "x")
 
@@ -203,7 +203,7 @@ def test_an_array_that_would_fill_the_memory_is_refused_unless_it_is_mapped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "file.npy", np.zeros(100))
-    monkeypatch.setattr("pud.files.MAXIMUM_ARRAY_BYTES", 500)
+    monkeypatch.setattr("pud.base.files.MAXIMUM_ARRAY_BYTES", 500)
     with pytest.raises(InputError, match="928 bytes"):
         read_array(tmp_path / "file.npy", np.float64, 1)
     assert len(read_array(tmp_path / "file.npy", np.float64, 1, mmap=True)) == 100
@@ -271,7 +271,7 @@ def test_the_umask_decides_who_may_read_whatever_wrote_it(umask: int, file: int,
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_json_is_utf_8_with_and_without_a_mark_in_any_locale(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"format": "x", "name": "\u00e4\u00f6"}', encoding)
-    code = "import sys; from pathlib import Path; from pud.files import read_json; "
+    code = "import sys; from pathlib import Path; from pud.base.files import read_json; "
     code += "print(ascii(read_json(Path(sys.argv[1]), 'x')['name']))"
     ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     command = [sys.executable, "-c", code, str(tmp_path / "a.json")]

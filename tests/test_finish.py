@@ -9,9 +9,9 @@ from servers import TrackingServer
 
 from components.finish import finish
 from components.tracking import ended_as, tracking_of
-from pud.errors import InputError
-from pud.settings import check_settings
-from pud.tracking import Tracking, _client, parent_run
+from pud.base.errors import InputError
+from pud.reporting.tracking import Tracking, _client, parent_run
+from pud.steps.settings import check_settings
 
 # ml_metadata/proto/metadata_store.proto, Execution.State: what the backend's driver hands to an exit task
 METADATA_STORE = ["UNKNOWN", "NEW", "RUNNING", "COMPLETE", "FAILED", "CACHED", "CANCELED"]

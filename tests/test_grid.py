@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import grid
-from benchmarks.grid import ABLATIONS, Cell, is_done
-from benchmarks.plan import HELD_OUT_SEED, OTHER_RATES_SEED, REPEATED_SEED, all_cells
+from experiments import grid
+from experiments.grid import ABLATIONS, Cell, is_done
+from experiments.plan import HELD_OUT_SEED, OTHER_RATES_SEED, REPEATED_SEED, all_cells
 from pud.attacks import ATTACKS
-from pud.purification import PRESETS
+from pud.defences.pud import PRESETS
 
 CELL = Cell("wanet", "all-to-one", 0.1, 0)
 

@@ -10,8 +10,8 @@ import pytest
 
 from components import guard
 from components.guard import guarded, refuse_empty
-from pud.errors import InputError
-from pud.progress import say, seconds_since_sign, track
+from pud.base.errors import InputError
+from pud.base.progress import say, seconds_since_sign, track
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,7 +83,7 @@ import sys, time
 from components import guard
 guard.STALLED_SECONDS, guard.LOOK_SECONDS = 0.5, 0.1
 guard.TERMINATION_LOG = guard.Path(sys.argv[1])
-from pud.progress import sign
+from pud.base.progress import sign
 with guard.guarded():
     for _ in range(10):
         sign(); time.sleep(0.1)

@@ -22,8 +22,8 @@ import urllib3
 from servers import free_port
 
 from pipelines.pud import COMPILED, ROUNDS
-from pud.local_run import without_retries
-from pud.report import load_report
+from pud.platform.local_run import without_retries
+from pud.reporting.report import load_report
 
 ROOT = Path(__file__).parent.parent
 IMAGE, DOCKER = os.environ.get("IMAGE", ""), os.environ.get("DOCKER", "docker")

@@ -17,8 +17,8 @@ from servers import TrackingServer
 
 from pipelines.pud import ROUNDS
 from pud import __version__
-from pud.errors import InputError
-from pud.local_run import dvc_digest, git_commit, how_to_open, local_data, run_name
+from pud.base.errors import InputError
+from pud.platform.local_run import dvc_digest, git_commit, how_to_open, local_data, run_name
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((Path(__file__).parent / "report.schema.json").read_text())

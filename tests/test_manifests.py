@@ -22,9 +22,9 @@ import yaml
 
 from components.guard import FINAL
 from pipelines.placement import CA_FOLDER, CA_MAP, DATA_CACHE_GIB, DATA_GIB, SCRATCH_GIB
-from pud.cluster import doctor, requirements
-from pud.cluster.bootstrap import ACCOUNT, ADMINISTRATOR
-from pud.storage import BUCKETS
+from pud.artifacts.storage import BUCKETS
+from pud.platform.cluster import doctor, requirements
+from pud.platform.cluster.bootstrap import ACCOUNT, ADMINISTRATOR
 
 pytestmark = pytest.mark.cluster
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pud.detection import CLEAN, POISONED, UNSURE, Detection
-from pud.ground_truth import GroundTruth
-from pud.metrics import (
+from pud.attacks.ground_truth import GroundTruth
+from pud.detectors.pud import CLEAN, POISONED, UNSURE, Detection
+from pud.evaluation.metrics import (
     attack_success_rate,
     calibration_error,
     clean_accuracy,

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from pud.data import Split, pixels
-from pud.errors import InputError
-from pud.models import ARCHITECTURES, ConvNorm, ResNet, frozen, logits, make_model, refreeze
+from pud.base.errors import InputError
+from pud.data.images import Split, pixels
+from pud.models.classifier import ARCHITECTURES, ConvNorm, ResNet, frozen, logits, make_model, refreeze
 
 every_architecture = pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 

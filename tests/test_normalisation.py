@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pud.data import Split
-from pud.models import ResNet
-from pud.normalisation import hint
-from pud.training import TrainConfig, train
+from pud.data.images import Split
+from pud.models.classifier import ResNet
+from pud.models.normalisation import hint
+from pud.models.training import TrainConfig, train
 
 CPU = torch.device("cpu")
 IMAGES = 900

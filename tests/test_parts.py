@@ -5,9 +5,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from benchmarks import parts
-from pud.detection import DetectConfig
-from pud.evidence import Evidence
+from experiments import parts
+from pud.detectors.pud import DetectConfig
+from pud.evidence.contract import Evidence
 
 TAKEN = {  # of the infected model's evidence and of the last one's
     "pud, without QUE": (set(), set()),

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from pud.models import make_model
-from pud.pgd import PGDConfig, pgd, project, random_start
+from pud.adversarial.pgd import PGDConfig, pgd, project, random_start
+from pud.models.classifier import make_model
 
 SHAPE = (6, 2, 4, 3)
 

@@ -21,7 +21,7 @@ from kfp.dsl.types.type_utils import InconsistentTypeException
 from components.artifacts import Detection, GroundTruth, Probe, Report
 from pipelines.placement import DATA_GIB, SCRATCH_GIB, SCRATCH_NAME
 from pipelines.pud import COMPILED, ROUNDS
-from pud.storage import MOUNTED_CA
+from pud.artifacts.storage import MOUNTED_CA
 
 ROOT = Path(__file__).parent.parent
 GPU, CPU = ("train", "adversarial-probe", "purify", "evaluate"), ("check", "poison", "detect", "finish")

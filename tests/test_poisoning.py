@@ -9,10 +9,10 @@ import torch
 from pud.attacks.badnets import white_square
 from pud.attacks.blend import blended
 from pud.attacks.contract import Trigger
-from pud.data import Split
-from pud.errors import InputError
-from pud.ground_truth import GroundTruth
-from pud.poisoning import PoisonConfig, poison, stamp
+from pud.attacks.ground_truth import GroundTruth
+from pud.attacks.poisoning import PoisonConfig, poison, stamp
+from pud.base.errors import InputError
+from pud.data.images import Split
 
 CONFIG = PoisonConfig(poison_rate=0.1, target_label=3, train_size=500)
 

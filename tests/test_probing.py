@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pud.data import Split, pixels
-from pud.device import autocast
-from pud.evidence import Evidence
-from pud.models import ResNet, frozen
-from pud.pgd import PGDConfig, pgd
-from pud.probing import ProbeConfig, probe
+from pud.adversarial.pgd import PGDConfig, pgd
+from pud.base.device import autocast
+from pud.data.images import Split, pixels
+from pud.evidence.contract import Evidence
+from pud.evidence.probing import ProbeConfig, probe
+from pud.models.classifier import ResNet, frozen
 
 N = 22
 CPU = torch.device("cpu")

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pud.cli import app
-from pud.detection import DetectConfig
-from pud.errors import InputError
-from pud.poisoning import PoisonConfig
-from pud.probing import ProbeConfig
-from pud.provenance import verify
-from pud.purification import PurifyConfig
+from pud.artifacts.provenance import verify
+from pud.attacks.poisoning import PoisonConfig
+from pud.base.errors import InputError
+from pud.defences.pud import PurifyConfig
+from pud.detectors.pud import DetectConfig
+from pud.evidence.probing import ProbeConfig
+from pud.models.training import TrainConfig
+from pud.platform.cli import app
 from pud.steps.detect import detect_step
 from pud.steps.poison import poison_step
 from pud.steps.probe import probe_step
 from pud.steps.purify import purify_step
 from pud.steps.train import train_step
-from pud.training import TrainConfig
 
 PURIFY = PurifyConfig(epochs=(1,), steps=1)
 

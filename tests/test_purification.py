@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from pud.data import Split, pixels
-from pud.errors import InputError
-from pud.models import ResNet
-from pud.purification import (
+from pud.base.errors import InputError
+from pud.data.images import Split, pixels
+from pud.defences.pud import (
     DEFAULT_PRESET,
     PRESETS,
     AffineTrigger,
@@ -25,6 +24,7 @@ from pud.purification import (
     purify_config,
     update_teacher,
 )
+from pud.models.classifier import ResNet
 
 CPU = torch.device("cpu")
 

@@ -88,9 +88,13 @@ def test_a_guide_gives_one_command_to_set_up_and_one_to_test_and_says_what_may_b
         "make setup   # .venv with everything pinned in constraints.txt",
         "make test    # lint, types and tests: must pass before every commit",
     ]
-    assert {"pud/files.py", "pud/checkpoints.py", "pud/steps/artifacts.py", "pud/storage.py", "pud/tracking.py"} <= (
-        paths_of(code_of(text("SECURITY.md")))
-    )
+    assert {
+        "pud/base/files.py",
+        "pud/artifacts/model.py",
+        "pud/artifacts/results.py",
+        "pud/artifacts/storage.py",
+        "pud/reporting/tracking.py",
+    } <= (paths_of(code_of(text("SECURITY.md"))))
 
 
 def test_every_test_that_the_threat_model_calls_as_a_witness_exists() -> None:

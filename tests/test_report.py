@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pud.errors import InputError
-from pud.report import FORMAT, load_report, rows_of, save_report, stages_of, table
+from pud.base.errors import InputError
+from pud.reporting.report import FORMAT, load_report, rows_of, save_report, stages_of, table
 
 
 def stage(clean: float, success: float, recovery: float, robust: float, **more: Any) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.plan import BEYOND, DEFENCE, FORMAT, at_rate
-from benchmarks.results import Grid, asked, load, write
-from pud.errors import InputError
+from experiments.plan import BEYOND, DEFENCE, FORMAT, at_rate
+from experiments.results import Grid, asked, load, write
+from pud.base.errors import InputError
 
 DELETED = object()
 

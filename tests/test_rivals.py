@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import rivals
-from benchmarks.rivals import RIVALS, Given, prune, sam_climb, within_ball
-from pud.data import Split, pixels
-from pud.models import ResNet
+from experiments import rivals
+from experiments.rivals import RIVALS, Given, prune, sam_climb, within_ball
+from pud.data.images import Split, pixels
+from pud.models.classifier import ResNet
 
 every_rival = pytest.mark.parametrize("name", RIVALS)
 

@@ -6,9 +6,9 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pud.data import Split, pixels
-from pud.errors import InputError
-from pud.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
+from pud.adversarial.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
+from pud.base.errors import InputError
+from pud.data.images import Split, pixels
 
 CONFIG = EvaluateConfig(pgd_steps=5, batch_size=70)
 

@@ -26,10 +26,10 @@ from minio.error import S3Error, ServerError
 from minio.lifecycleconfig import Expiration, LifecycleConfig
 from servers import DAY, ObjectStore, free_port
 
-from pud.cluster.bootstrap import EXPERIMENT, make_account
-from pud.cluster.doctor import Check, mlflow, mlflow_artifacts
-from pud.errors import InputError
-from pud.storage import S3, bootstrap, bucket_names, lifecycle
+from pud.artifacts.storage import S3, bootstrap, bucket_names, lifecycle
+from pud.base.errors import InputError
+from pud.platform.cluster.bootstrap import EXPERIMENT, make_account
+from pud.platform.cluster.doctor import Check, mlflow, mlflow_artifacts
 
 pytestmark = pytest.mark.cluster
 
@@ -329,7 +329,7 @@ def test_doctor_tries_the_artifacts_with_the_name_of_the_pods_and_leaves_none(
 
 
 def test_the_experiment_of_the_bootstrap_job_is_that_of_the_steps() -> None:
-    from pud.tracking import Tracking
+    from pud.reporting.tracking import Tracking
 
     assert Tracking.experiment == EXPERIMENT
 
@@ -449,7 +449,7 @@ def test_over_https_the_object_store_serves_who_trusts_its_authority(
     client = S3.from_environment({**values, "AWS_CA_BUNDLE": store.ca_bundle}).client()
     client.put_object("pud-data", "there", io.BytesIO(b"content"), 7)
     assert client.get_object("pud-data", "there").data == b"content"
-    monkeypatch.setattr("pud.storage.RETRIES", 0)
+    monkeypatch.setattr("pud.artifacts.storage.RETRIES", 0)
     for other in ({}, {"AWS_ENDPOINT_URL_S3": store.endpoint.replace("https:", "http:")}):
         with pytest.raises((urllib3.exceptions.HTTPError, S3Error, ServerError)):
             S3.from_environment({**values, **other}).client().stat_object("pud-data", "there")

@@ -23,25 +23,25 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from servers import TrackingServer
 
-from pud.cli import app
-from pud.detection import POISONED, DetectConfig
-from pud.errors import InputError
-from pud.files import sha256
-from pud.local_run import _finish
-from pud.poisoning import PoisonConfig
-from pud.probing import ProbeConfig
-from pud.purification import PurifyConfig
-from pud.report import load_report
-from pud.robustness import EvaluateConfig
-from pud.steps.artifacts import load_detection, load_evidence, save_detection, timing
+from pud.adversarial.robustness import EvaluateConfig
+from pud.artifacts.results import load_detection, load_evidence, save_detection, timing
+from pud.attacks.poisoning import PoisonConfig
+from pud.base.errors import InputError
+from pud.base.files import sha256
+from pud.defences.pud import PurifyConfig
+from pud.detectors.pud import POISONED, DetectConfig
+from pud.evidence.probing import ProbeConfig
+from pud.models.training import TrainConfig
+from pud.platform.cli import app
+from pud.platform.local_run import _finish
+from pud.reporting.report import load_report
+from pud.reporting.tracking import Tracking, close
 from pud.steps.detect import detect_step
 from pud.steps.evaluate import evaluate_step
 from pud.steps.poison import poison_step
 from pud.steps.probe import probe_step
 from pud.steps.purify import purify_step
 from pud.steps.train import train_step
-from pud.tracking import Tracking, close
-from pud.training import TrainConfig
 
 POISON = PoisonConfig(train_size=600)
 TRAIN = TrainConfig(epochs=2)
@@ -160,7 +160,7 @@ def test_the_defence_is_byte_for_byte_the_same_without_test_images_and_truth(cha
 
 CONTINUE = """
 from pathlib import Path
-from pud.purification import PurifyConfig
+from pud.defences.pud import PurifyConfig
 from pud.steps.purify import purify_step
 
 config = PurifyConfig(keep=(0.5,), epochs=(1,), learning_rate=(0.05,), steps=1)
@@ -256,7 +256,7 @@ def test_what_would_fill_the_memory_is_refused_by_name(
 ) -> None:
     limit, folder, step = LARGE[file]
     copied(chain, tmp_path, "dataset", "model", folder)
-    monkeypatch.setattr(f"pud.steps.artifacts.{limit}", 10)
+    monkeypatch.setattr(f"pud.artifacts.results.{limit}", 10)
     with pytest.raises(InputError, match=rf"{file} (holds|claims) \d"):
         step(tmp_path)
 

@@ -16,13 +16,8 @@ from pathlib import Path
 import pytest
 from servers import ADMIN, READER, Endless, ObjectStore, environment_of, self_signed
 
-import pud.storage
-from pud.cleanup import find_data, remove
-from pud.data import folder_digest
-from pud.errors import InputError
-from pud.poisoning import PoisonConfig
-from pud.steps.poison import data_folder, poison_step
-from pud.storage import (
+import pud.artifacts.storage
+from pud.artifacts.storage import (
     CACHE_VARIABLE,
     KEPT_DAYS,
     S3,
@@ -33,6 +28,11 @@ from pud.storage import (
     materialise,
     md5_of,
 )
+from pud.attacks.poisoning import PoisonConfig
+from pud.base.errors import InputError
+from pud.data.images import folder_digest
+from pud.platform.cleanup import find_data, remove
+from pud.steps.poison import data_folder, poison_step
 
 pytestmark = pytest.mark.cluster
 
@@ -174,20 +174,20 @@ def test_a_broken_fetch_goes_on_where_it_was(
     pushed: tuple[Path, str], reader: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest, folder = pushed[1], tmp_path / pushed[1]
-    original = pud.storage.fetched
+    original = pud.artifacts.storage.fetched
 
-    def failing(read: pud.storage.Reader, md5: str, file: Path, maximum: int, cache: Path) -> Path:
+    def failing(read: pud.artifacts.storage.Reader, md5: str, file: Path, maximum: int, cache: Path) -> Path:
         if len(state(folder)) >= 3:
             raise InputError("the network is gone")
         return original(read, md5, file, maximum, cache)
 
-    monkeypatch.setattr(pud.storage, "THREADS", 1)
-    monkeypatch.setattr(pud.storage, "fetched", failing)
+    monkeypatch.setattr(pud.artifacts.storage, "THREADS", 1)
+    monkeypatch.setattr(pud.artifacts.storage, "fetched", failing)
     with pytest.raises(InputError, match="network"):
         materialise(URI, digest, tmp_path)
     kept = state(folder)
     assert len(kept) == 3
-    monkeypatch.setattr(pud.storage, "fetched", original)
+    monkeypatch.setattr(pud.artifacts.storage, "fetched", original)
     assert folder_digest(materialise(URI, digest, tmp_path)) == digest
     assert kept.items() < state(folder).items()
     assert sum(path.is_file() for path in (tmp_path / "objects").iterdir()) == 1  # the listing: data are kept once
@@ -314,7 +314,7 @@ def test_what_is_too_large_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pud.storage, limit, value)
+    monkeypatch.setattr(pud.artifacts.storage, limit, value)
     for _ in range(2):  # what the first try left is refused too
         with pytest.raises(InputError, match=words):
             materialise(f"dvc:{pushed[0] / '.dvc/cache'}" if local else URI, pushed[1], tmp_path)
@@ -326,7 +326,7 @@ def test_an_object_without_a_length_is_refused_when_it_has_sent_too_much(
     server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(pud.storage, "MAXIMUM_JSON_BYTES", 10 << 20)
+    monkeypatch.setattr(pud.artifacts.storage, "MAXIMUM_JSON_BYTES", 10 << 20)
     try:
         with pytest.raises(InputError, match="holds over 10,485,760 bytes"):
             materialise(URI, "0" * 32 + ".dir", tmp_path)
@@ -365,7 +365,7 @@ def test_a_mounted_volume_that_cannot_be_written_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv(CACHE_VARIABLE, raising=False)
-    monkeypatch.setattr(pud.storage, "MOUNTED_CACHE", tmp_path)
+    monkeypatch.setattr(pud.artifacts.storage, "MOUNTED_CACHE", tmp_path)
     assert cache_folder() == tmp_path
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # this may run as root, who may write everywhere
     assert cache_folder() != tmp_path
@@ -396,7 +396,7 @@ def test_a_certificate_is_trusted_by_its_bundle_alone(
         monkeypatch.setenv("AWS_CA_BUNDLE", server.ca_bundle)
         assert materialise(URI, EMPTY, tmp_path / "trusted").is_dir()
         monkeypatch.delenv("AWS_CA_BUNDLE")
-        monkeypatch.setattr(pud.storage, "MOUNTED_CA", Path(server.ca_bundle))
+        monkeypatch.setattr(pud.artifacts.storage, "MOUNTED_CA", Path(server.ca_bundle))
         assert materialise(URI, EMPTY, tmp_path / "mounted").is_dir()
     finally:
         server.close()
@@ -475,7 +475,7 @@ def test_a_store_killed_in_the_middle_of_a_push_or_a_fetch_loses_nothing_once_it
 
     digest, cache = folder_digest(project / "data"), tmp_path / "cache"
 
-    monkeypatch.setattr(pud.storage, "THREADS", 1)
+    monkeypatch.setattr(pud.artifacts.storage, "THREADS", 1)
     with ThreadPoolExecutor(1) as pool:
         fetch = pool.submit(materialise, "dvc:s3://pud-data/killed", digest, cache)
         in_the_middle(lambda: len(state(cache / digest)), files, lambda: not fetch.done())

@@ -23,10 +23,10 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from kubernetes.config import kube_config
 from servers import serving
 
-from pud.cluster import submit as submission
-from pud.cluster.submit import RunFailed, submit
-from pud.errors import InputError
-from pud.storage import KEPT_DAYS
+from pud.artifacts.storage import KEPT_DAYS
+from pud.base.errors import InputError
+from pud.platform.cluster import submit as submission
+from pud.platform.cluster.submit import RunFailed, submit
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = ROOT / "pipelines" / "pud.yaml"
@@ -310,13 +310,13 @@ def test_a_failed_run_shows_the_end_of_the_failing_pods_log(cluster: Kubeflow, k
         pod(POD, NODE, train, "Failed", "2026-11-01T10:05:00Z"),
         pod("pud-x7k2p-poison", "other", path.format("poison", 0), "Succeeded", "2026-11-01T10:09:00Z"),
     ]
-    cluster.log = "epoch 1\npud.errors.InputError: labels.npy is missing\n"
+    cluster.log = "epoch 1\npud.base.errors.InputError: labels.npy is missing\n"
     cluster.looks = [run("FAILED", *around("FAILED"), task("train", "FAILED", **known))]
     with pytest.raises(RunFailed) as error:
         send(cluster)
     message = told(error)
     assert f"the end of the log of train, pod {POD} (OOMKilled, exit code 137):\n  epoch 1\n" in message
-    assert message.endswith("  pud.errors.InputError: labels.npy is missing")
+    assert message.endswith("  pud.base.errors.InputError: labels.npy is missing")
 
 
 def test_a_pod_that_is_gone_does_not_hide_the_failure(cluster: Kubeflow) -> None:

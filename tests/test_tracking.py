@@ -13,10 +13,10 @@ from mlflow import MlflowClient
 from servers import TrackingServer, serving
 
 from components.tracking import tracking_of
-from pud.errors import InputError, without_userinfo
-from pud.files import write_json
-from pud.report import SCALARS
-from pud.tracking import (
+from pud.base.errors import InputError, without_userinfo
+from pud.base.files import write_json
+from pud.reporting.report import SCALARS
+from pud.reporting.tracking import (
     PARENT_TAG,
     PLATFORM_RUN,
     ROUND_TAG,

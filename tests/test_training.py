@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pud.data import Split
-from pud.models import ResNet, logits
-from pud.training import TrainConfig, batches, train, warn_of_few_steps
+from pud.data.images import Split
+from pud.models.classifier import ResNet, logits
+from pud.models.training import TrainConfig, batches, train, warn_of_few_steps
 
 CPU = torch.device("cpu")
 

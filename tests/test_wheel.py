@@ -114,10 +114,10 @@ def test_its_metadata_allow_every_python_that_is_promised(newcomer: Newcomer) ->
 
 def test_no_module_comes_from_the_checkout(newcomer: Newcomer) -> None:
     files_of = "[getattr(module, '__file__', None) for module in sys.modules.values()]"
-    code = f"import json, sys, pud.cli, pud.local_run; print(json.dumps({files_of}))"
+    code = f"import json, sys, pud.platform.cli, pud.platform.local_run; print(json.dumps({files_of}))"
     done = newcomer.types("python", "-c", code)
     files = [Path(file) for file in json.loads(done.stdout) if file]
-    assert Path(newcomer.packages / "pud" / "cli.py") in files
+    assert Path(newcomer.packages / "pud/platform/cli.py") in files
     inside = [
         file for file in files if ROOT in file.parents and Path(sysconfig.get_path("purelib")) not in file.parents
     ]

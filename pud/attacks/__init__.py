@@ -15,7 +15,7 @@ from pud.attacks.label_consistent import label_consistent
 from pud.attacks.sig import sig, sig_changed
 from pud.attacks.source_specific import source_specific
 from pud.attacks.wanet import wanet
-from pud.errors import InputError
+from pud.base.errors import InputError
 
 ATTACKS: dict[str, Callable[[Victim], Attack]] = {
     "badnets": badnets,

@@ -7,11 +7,11 @@ from torch.nn import functional
 
 from pud.attacks.contract import Attack, Victim
 from pud.attacks.surrogate import BATCH, LEARNING_RATE, untrained
-from pud.data import pixels
-from pud.errors import InputError
-from pud.models import channels_last
-from pud.progress import track
-from pud.training import batches
+from pud.base.errors import InputError
+from pud.base.progress import track
+from pud.data.images import pixels
+from pud.models.classifier import channels_last
+from pud.models.training import batches
 
 MASK_EPOCHS, EPOCHS = 1, 4
 DENSITY, DENSITY_WEIGHT = 0.032, 100.0  # share of pixels that the mask may cover, and the weight of what exceeds it

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from pud.adversarial.pgd import PGDConfig, pgd
 from pud.attacks.contract import Attack, Victim
 from pud.attacks.surrogate import adversarially_trained
-from pud.models import frozen
-from pud.pgd import PGDConfig, pgd
+from pud.models.classifier import frozen
 
 SIZE = 5  # with 3, as in the paper, half of the triggered images resist (docs/log.md)
 HARDENING = PGDConfig(epsilon=102 / 255, steps=20, step_size=0.1)

@@ -3,12 +3,12 @@
 import torch
 from torch.nn import functional
 
+from pud.adversarial.pgd import PGDConfig, pgd
 from pud.attacks.contract import Victim
-from pud.data import pixels
-from pud.models import ResNet, frozen, make_model, refreeze
-from pud.pgd import PGDConfig, pgd
-from pud.progress import track
-from pud.training import batches
+from pud.base.progress import track
+from pud.data.images import pixels
+from pud.models.classifier import ResNet, frozen, make_model, refreeze
+from pud.models.training import batches
 
 ARCHITECTURE = "resnet8"
 LEARNING_RATE, BATCH, EPOCHS = 0.1, 128, 2

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pud.detection import CANNOT_BE_JUDGED, POISONED, DetectConfig, detect
-from pud.errors import InputError
-from pud.progress import say
-from pud.steps.artifacts import load_evidence, save_detection, timed_folder, timing, verdict_of
+from pud.artifacts.results import load_evidence, save_detection, timed_folder, timing, verdict_of
+from pud.base.errors import InputError
+from pud.base.progress import say
+from pud.detectors.pud import CANNOT_BE_JUDGED, POISONED, DetectConfig, detect
 
 
 def detect_step(infected_probe: Path, probe: Path, config: DetectConfig, *, detection: Path) -> dict[str, float]:

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pud.checkpoints import load_model
-from pud.config import as_parameters
-from pud.data import Split, open_split, pixels
-from pud.device import prepare_process, resolve_device
-from pud.drift import adversarial_drift
-from pud.errors import without_userinfo
-from pud.ground_truth import GroundTruth
-from pud.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
-from pud.models import ResNet, logits
-from pud.progress import say
-from pud.report import INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, save_report
-from pud.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
-from pud.steps.artifacts import load_detection, timed_folder, timing
+from pud.adversarial.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
+from pud.artifacts.ground_truth import check_about, load_truth
+from pud.artifacts.model import load_model
+from pud.artifacts.results import load_detection, timed_folder, timing
+from pud.attacks.ground_truth import GroundTruth
+from pud.base.config import as_parameters
+from pud.base.device import prepare_process, resolve_device
+from pud.base.errors import without_userinfo
+from pud.base.progress import say
+from pud.data.images import Split, open_split, pixels
+from pud.evaluation.drift import adversarial_drift
+from pud.evaluation.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
+from pud.models.classifier import ResNet, logits
+from pud.reporting.report import INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, save_report
 from pud.steps.probe import matching
-from pud.steps.truth import check_about, load_truth
 
 if TYPE_CHECKING:
-    from pud.tracking import Tracking
+    from pud.reporting.tracking import Tracking
 
 
 def accuracies(model: ResNet, test: Split, truth: GroundTruth, device: torch.device) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def first(test: Split, count: int, device: torch.device) -> tuple[Tensor, Tensor
 def drift(
     model: ResNet, test: Split, truth: GroundTruth, count: int, device: torch.device, *, seed: int
 ) -> dict[str, Any]:
-    """Return where the adversarial examples of the first ``count`` images that can be triggered go (pud.drift)."""
+    """Return where the adversarial examples of the first ``count`` images that can be triggered go."""
     few = slice(count)
     pairs = (test.images[truth.triggered_source[few]], truth.triggered_images[few])
     facts = (truth.triggered_true_labels[few], truth.triggered_target_labels[few])
@@ -156,7 +156,7 @@ def _track(
     if previous and (previous / UNTRACKED).is_file():
         lost = json.loads((previous / UNTRACKED).read_text())
     if tracking:
-        from pud.tracking import LOST, log_stage  # three seconds of imports
+        from pud.reporting.tracking import LOST, log_stage  # three seconds of imports
 
         step = 0 if stage == INFECTED else len(content["rounds"]) + (stage == PURIFIED)
         try:

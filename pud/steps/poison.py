@@ -4,12 +4,12 @@ import dataclasses
 import math
 from pathlib import Path
 
-from pud.data import folder_digest, open_split, write_split
-from pud.device import prepare_process, random_stream, resolve_device
-from pud.errors import InputError
-from pud.poisoning import PoisonConfig, poison
-from pud.steps.artifacts import timed_folder
-from pud.steps.truth import save_truth
+from pud.artifacts.ground_truth import save_truth
+from pud.artifacts.results import timed_folder
+from pud.attacks.poisoning import PoisonConfig, poison
+from pud.base.device import prepare_process, random_stream, resolve_device
+from pud.base.errors import InputError
+from pud.data.images import folder_digest, open_split, write_split
 
 
 def data_folder(data_uri: str, data_digest: str) -> Path:
@@ -18,7 +18,7 @@ def data_folder(data_uri: str, data_digest: str) -> Path:
         return Path(data_uri)
     scheme, _, place = data_uri.partition(":")
     if scheme == "dvc" and place:
-        from pud.storage import cache_folder, materialise  # minio is for those who need it
+        from pud.artifacts.storage import cache_folder, materialise  # minio is for those who need it
 
         return materialise(data_uri, data_digest, cache_folder())
     if scheme != "file" or not place:

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pud.checkpoints import load_model
-from pud.data import Split, open_training_split
-from pud.detection import DetectConfig, knowledge
-from pud.device import prepare_process, random_stream, resolve_device
-from pud.errors import InputError
-from pud.normalisation import hint
-from pud.probing import ProbeConfig, probe
-from pud.progress import say
-from pud.steps.artifacts import rounds_done, save_evidence, timed_folder
+from pud.artifacts.model import load_model
+from pud.artifacts.results import rounds_done, save_evidence, timed_folder
+from pud.base.device import prepare_process, random_stream, resolve_device
+from pud.base.errors import InputError
+from pud.base.progress import say
+from pud.data.images import Split, open_training_split
+from pud.detectors.pud import DetectConfig, knowledge
+from pud.evidence.probing import ProbeConfig, probe
+from pud.models.normalisation import hint
 
 KNOWN = DetectConfig.knowledge  # below this a model does not know its training images, on average
 

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from pud.checkpoints import load_model, load_weights, save_model, save_weights
-from pud.data import open_training_split
-from pud.detection import CLEAN, POISONED, Detection
-from pud.device import prepare_process, random_stream, resolve_device
-from pud.errors import InputError
-from pud.files import read_array, sha256, write_json
-from pud.models import ResNet
-from pud.progress import say
-from pud.provenance import STATE, made_from
-from pud.purification import PurifyConfig, State, least_suspicious, of_round, purify
-from pud.steps.artifacts import STATE_FORMAT, load_detection, rounds_done, timed_folder
+from pud.artifacts.model import load_model, load_weights, save_model, save_weights
+from pud.artifacts.provenance import STATE, made_from
+from pud.artifacts.results import STATE_FORMAT, load_detection, rounds_done, timed_folder
+from pud.base.device import prepare_process, random_stream, resolve_device
+from pud.base.errors import InputError
+from pud.base.files import read_array, sha256, write_json
+from pud.base.progress import say
+from pud.data.images import open_training_split
+from pud.defences.pud import PurifyConfig, State, least_suspicious, of_round, purify
+from pud.detectors.pud import CLEAN, POISONED, Detection
+from pud.models.classifier import ResNet
+from pud.models.training import warn_of_few_steps
 from pud.steps.probe import matching
-from pud.training import warn_of_few_steps
 
 
 def save_state(folder: Path, state: State) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pud.checkpoints import ModelCard, save_model
-from pud.data import open_training_split, pixels
-from pud.device import prepare_process, random_stream, resolve_device
-from pud.models import logits
-from pud.steps.artifacts import timed_folder
-from pud.training import TrainConfig, train, warn_of_few_steps
+from pud.artifacts.model import ModelCard, save_model
+from pud.artifacts.results import timed_folder
+from pud.base.device import prepare_process, random_stream, resolve_device
+from pud.data.images import open_training_split, pixels
+from pud.models.classifier import logits
+from pud.models.training import TrainConfig, train, warn_of_few_steps
 
 
 def train_step(dataset: Path, config: TrainConfig, *, seed: int, device: str = "auto", model: Path) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Adversarial examples, and whether robustness against them is real."""

@@ -1,0 +1,1 @@
+"""Labelled images, from a folder to batches on a device."""

@@ -1,0 +1,1 @@
+"""Which training images are poisoned: our detector and others, one file each."""

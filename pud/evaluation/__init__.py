@@ -1,0 +1,1 @@
+"""How good a defence is; needs the ground truth."""

@@ -1,0 +1,76 @@
+"""Metrics as reductions of logits and verdicts. Every scalar is a fraction."""
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from pud.attacks.ground_truth import GroundTruth
+from pud.detectors.pud import POISONED, Detection
+
+
+def clean_accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of images, of logits (n, k), that are classified as their label, (n,)."""
+    return float((logits.argmax(1) == labels).float().mean())
+
+
+def attack_success_rate(logits: Tensor, target_labels: Tensor) -> float:
+    """Share of triggered images, of logits (n, k), none of its target by right, that are classified as it, (n,)."""
+    return clean_accuracy(logits, target_labels)
+
+
+def recovery_accuracy(logits: Tensor, true_labels: Tensor) -> float:
+    """Share of triggered images, of logits (n, k), that are classified as what they truly are, (n,)."""
+    return clean_accuracy(logits, true_labels)
+
+
+def detection_metrics(detection: Detection, truth: GroundTruth) -> dict[str, object]:
+    """Return the rates of the verdict ``poisoned``, the AUROC of the suspicion, how well the posterior is calibrated,
+    the target labels named and the confidence in them."""
+    judged = ~truth.cover
+    return {
+        **verdict_metrics(detection.suspicion, detection.verdict == POISONED, truth),
+        "calibration_error": calibration_error(detection.posterior[judged], truth.poisoned[judged]),
+        "verdict": detection.conclusion,
+        "target_labels": detection.target_labels,
+        "unjudged_labels": list(detection.unjudged),
+        "confidence": detection.confidence,
+    }
+
+
+def calibration_error(posterior: np.ndarray, poisoned: np.ndarray, *, bins: int = 10) -> float | None:
+    """Return the expected calibration error of a posterior (n,) over the images that have one or are poisoned.
+
+    In equal bins of the posterior, the gap between its mean and the share of poison, weighted by the bins' images (Guo
+    et al. 2017, arXiv 1706.04599, equation 3). The many that nobody suspects would hide it and are left out; None
+    where nobody is left.
+    """
+    asked = poisoned | (posterior > 0)
+    said, true = posterior[asked], poisoned[asked]
+    if not asked.any():
+        return None
+    gaps = np.bincount(np.minimum(said * bins, bins - 1).astype(int), said - true, bins)
+    return float(np.abs(gaps).sum() / len(said))
+
+
+def verdict_metrics(suspicion: np.ndarray, accused: np.ndarray, truth: GroundTruth) -> dict[str, object]:
+    """Return true and false positive rate of the accusations (bool, (n,)) and the AUROC of the suspicion (n,).
+
+    Cover images, which carry a trigger and their true label, are neither: their rate has its own name. What cannot be
+    said, as the true positive rate of an innocent data set, is None.
+    """
+    poisoned, honest = truth.poisoned, ~truth.poisoned & ~truth.cover
+
+    def rate(group: np.ndarray) -> float | None:
+        return float(accused[group].mean()) if group.any() else None
+
+    both = poisoned | honest
+    return {
+        "true_positive_rate": rate(poisoned),
+        "true_positive_rate_n": int(poisoned.sum()),
+        "false_positive_rate": rate(honest),
+        "false_positive_rate_n": int(honest.sum()),
+        "cover_rate": rate(truth.cover),
+        "cover_rate_n": int(truth.cover.sum()),
+        "auroc": float(roc_auc_score(poisoned[both], suspicion[both])) if poisoned.any() else None,
+        "auroc_n": int(both.sum()),
+    }

@@ -1,0 +1,1 @@
+"""Classifiers: the contract that all keep, networks, training."""

@@ -1,0 +1,1 @@
+"""How steps are run: command line, local runner, cluster."""

@@ -1,0 +1,452 @@
+"""The command ``pud``: each step alone, and the whole pipeline on this machine."""
+
+import io
+import json
+import os
+import sys
+import typing
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pud.adversarial.robustness import EvaluateConfig
+from pud.attacks.poisoning import PoisonConfig
+from pud.base.config import as_parameters, from_mapping
+from pud.base.device import check_seed
+from pud.base.errors import InputError
+from pud.base.files import is_full, read_json, room
+from pud.defences.pud import DEFAULT_PRESET, PRESETS, PurifyConfig, purify_config
+from pud.detectors.pud import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND, DetectConfig
+from pud.evidence.probing import ProbeConfig
+from pud.models.training import TrainConfig
+from pud.platform.compiled import PIPELINE, default_pipeline
+from pud.platform.explained import words
+from pud.reporting.report import INFECTED, PURIFIED, ROUND, load_report, table
+
+Command = Callable[..., Any]
+FOLDER = click.Path(path_type=Path)
+EXIT_CODES = {NONE_FOUND: 0, BACKDOOR: 3, CANNOT_BE_JUDGED: 4}
+SECTIONS = {
+    "The whole pipeline on this machine, in this order": ("fetch", "run", "report"),
+    "Its steps alone, in this order": ("poison", "train", "probe", "detect", "purify", "evaluate"),
+    "On a cluster": ("doctor", "bootstrap", "submit"),
+    "Afterwards": ("verify", "sync", "gc"),
+}
+
+
+def settings(config: type, presets: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Add an option for every field of a config; the command receives the built config as ``config``.
+
+    Where there are presets, ``--preset`` chooses one and an option that is not given keeps the preset's value.
+    """
+    defaults = as_parameters(config())
+    lists = {name for name, kind in typing.get_type_hints(config).items() if typing.get_origin(kind) is tuple}
+
+    def decorate(function: Command) -> Command:
+        def command(**options: Any) -> Any:
+            given = {name: options.pop(name) for name in defaults}
+            chosen = {
+                name: _list(name, value) if name in lists else value
+                for name, value in given.items()
+                if value is not None
+            }
+            if presets:
+                return function(config=purify_config({"preset": options.pop("preset"), **chosen}), **options)
+            return function(config=from_mapping(config, chosen), **options)
+
+        command.__doc__ = function.__doc__
+        command.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        for name, default in reversed(defaults.items()):
+            shown = json.dumps(default) if name in lists else default
+            flag = "--" + name.replace("_", "-")
+            text = words(config, name)
+            if presets:
+                text = f"{text}  [default: the preset's; {shown}]"
+                command = click.option(flag, name, default=None, help=text)(command)
+            else:
+                command = click.option(flag, name, default=shown, show_default=True, help=text)(command)
+        if presets:
+            choice = click.Choice(list(presets))
+            text = "What all other settings are where they are not given."
+            command = click.option("--preset", type=choice, default=DEFAULT_PRESET, show_default=True, help=text)(
+                command
+            )
+        return command
+
+    return decorate
+
+
+def _list(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"--{name.replace('_', '-')} is {text!r}: give a list such as [1, 2]") from error
+
+
+def folder(flag: str, text: str, name: str | None = None, *, required: bool = True) -> Callable[[Command], Command]:
+    """Add an option that takes a folder."""
+    return click.option(flag, name or flag[2:].replace("-", "_"), type=FOLDER, required=required, help=text)
+
+
+def checked_seed(context: click.Context, parameter: click.Parameter, seed: int) -> int:
+    """Refuse a seed that no step takes."""
+    check_seed(seed)
+    return seed
+
+
+seed_option = click.option(
+    "--seed", default=0, show_default=True, callback=checked_seed, help="Seed of every random choice, 0 to 2^53."
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+metrics_option = click.option("--metrics", type=FOLDER, default=None, help="JSON file for the step's metrics.")
+tracking_option = click.option(
+    "--tracking-uri",
+    envvar="MLFLOW_TRACKING_URI",
+    default="sqlite:///mlflow.db",
+    show_default=True,
+    show_envvar=True,
+    help="MLflow server; wins over the environment.",
+)
+pipeline_option = click.option(
+    "--pipeline",
+    type=FOLDER,
+    default=default_pipeline,
+    show_default=f"{PIPELINE}, else the package's own",
+    help="Compiled pipeline.",
+)
+parameter_option = click.option(
+    "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Any pipeline parameter."
+)
+data_options = (
+    click.option("--data-uri", default="data", show_default=True, help="The clean data set: a folder, or dvc:..."),
+    click.option("--data-digest", default="", help="Digest it must have, the md5 in data.dvc; empty: any."),
+)
+
+
+def finish(values: dict[str, float], metrics: Path | None) -> None:
+    """Print a step's metrics, and write them where asked."""
+    text = json.dumps(values, sort_keys=True)
+    if metrics:
+        metrics.parent.mkdir(parents=True, exist_ok=True)
+        metrics.write_text(text + "\n", "utf-8")
+    click.echo(text)
+
+
+class Commands(click.Group):
+    """Commands listed in the order of use."""
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(90)) for name in names])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+def app() -> None:
+    """Progressive Unified Defense: purify an infected image classifier and its poisoned training data.
+
+    To see it work: pud fetch, then pud run (some ten minutes). With a model and data of your own begin with pud probe.
+    Every command has --help.
+    """
+
+
+@app.command("fetch")
+@click.argument("name", default="fashion-mnist")
+@click.option("--out", type=FOLDER, default=Path("data"), show_default=True, help="Folder to write.")
+def fetch_command(name: str, out: Path) -> None:
+    """Get a public data set, checked and always the same bytes."""
+    from pud.platform.fetch import fetch
+
+    fetch(name, out)
+
+
+@app.command("poison")
+@data_options[0]
+@data_options[1]
+@folder("--dataset", "Poisoned data set to write.")
+@folder("--ground-truth", "Ground truth to write.")
+@seed_option
+@device_option
+@metrics_option
+@settings(PoisonConfig)
+def poison_command(metrics: Path | None, **options: Any) -> None:
+    """Plant a backdoor in a data set."""
+    from pud.platform.local_run import local_data
+    from pud.steps.poison import poison_step
+
+    options["data_uri"] = local_data(options["data_uri"])
+    finish(poison_step(**options), metrics)
+
+
+@app.command("train")
+@folder("--dataset", "Data set to train on.")
+@folder("--model", "Model to write.")
+@seed_option
+@device_option
+@metrics_option
+@settings(TrainConfig)
+def train_command(metrics: Path | None, **options: Any) -> None:
+    """Train a model plainly: on a poisoned data set it becomes infected."""
+    from pud.steps.train import train_step
+
+    finish(train_step(**options), metrics)
+
+
+@app.command("probe")
+@folder("--model", "Model to probe.")
+@folder("--dataset", "Data set that it was trained on.")
+@folder("--out", "Probe to write.", "probe_folder")
+@seed_option
+@device_option
+@metrics_option
+@settings(ProbeConfig)
+def probe_command(metrics: Path | None, **options: Any) -> None:
+    """Gather the evidence that detection needs from a model."""
+    from pud.steps.probe import probe_step
+
+    finish(probe_step(**options), metrics)
+
+
+@app.command("detect")
+@folder("--infected-probe", "Probe of the infected model.")
+@folder("--probe", "Probe of the current model; in round 0 the same.")
+@folder("--detection", "Detection to write.")
+@click.option(
+    "--exit-code", is_flag=True, help="Exit with 0 if none is found, 3 for a backdoor, 4 if it could not be judged."
+)
+@metrics_option
+@settings(DetectConfig)
+def detect_command(metrics: Path | None, exit_code: bool, **options: Any) -> None:
+    """Judge which training images are poisoned, and which class they lead to."""
+    from pud.artifacts.results import DETECTION_FORMAT
+    from pud.steps.detect import detect_step
+
+    finish(detect_step(**options), metrics)
+    if exit_code:
+        said = read_json(options["detection"] / "detection.json", DETECTION_FORMAT)
+        sys.exit(EXIT_CODES[said.get("verdict_code") or (BACKDOOR if said["target_labels"] else NONE_FOUND)])
+
+
+@app.command("purify")
+@folder("--model", "Infected model, or the state that the round before wrote.")
+@folder("--dataset", "Data set that it was trained on.")
+@folder("--detection", "Detection to act on; without one the data count as clean (model repair).", required=False)
+@folder("--out", "State (and model) to write.", "purified")
+@seed_option
+@device_option
+@metrics_option
+@settings(PurifyConfig, PRESETS)
+def purify_command(metrics: Path | None, **options: Any) -> None:
+    """Run one round of purification, or repair the model with clean data."""
+    from pud.steps.purify import purify_step
+
+    finish(purify_step(**options), metrics)
+
+
+@app.command("evaluate")
+@click.option("--stage", type=click.Choice([INFECTED, ROUND, PURIFIED]), required=True, help="What the model is.")
+@folder("--model", "Model to measure.")
+@folder("--dataset", "Data set, of which the test images are used.")
+@folder("--ground-truth", "Ground truth; no other step may see it.")
+@folder("--detection", "Detection to measure.", required=False)
+@folder("--previous-report", "Report to extend.", required=False)
+@folder("--report", "Report to write.")
+@seed_option
+@device_option
+@metrics_option
+@settings(EvaluateConfig)
+def evaluate_command(metrics: Path | None, **options: Any) -> None:
+    """Measure a model and a detection against the ground truth."""
+    from pud.steps.evaluate import evaluate_step
+
+    finish(evaluate_step(**options), metrics)
+
+
+@app.command("run")
+@data_options[0]
+@click.option(
+    "--data-digest", default=None, help="Digest it must have  [default: the md5 in data.dvc for its own data]."
+)
+@pipeline_option
+@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder for the runs' records.")
+@click.option("--name", default=None, help="Name of the run; an unfinished run of this name is continued.")
+@click.option("--trigger", default=PoisonConfig.trigger, show_default=True, help="An attack: see pud/attacks.")
+@tracking_option
+@click.option("--experiment", default="pud", show_default=True, help="MLflow experiment.")
+@click.option("--no-tracking", is_flag=True, help="Record nothing in MLflow.")
+@parameter_option
+@seed_option
+@device_option
+def run_command(**options: Any) -> None:
+    """Run the compiled pipeline on this machine through kfp.local."""
+    from pud.platform.local_run import run
+
+    run(**options)
+
+
+def cluster(function: Command) -> Command:
+    """Add the options that say where Kubeflow is, who asks, and with which pipeline and parameters."""
+    for option in reversed(
+        (
+            click.option("--endpoint", envvar="KFP_ENDPOINT", default="", show_envvar=True, help="URL of Kubeflow."),
+            click.option("--namespace", envvar="KFP_NAMESPACE", default="", show_envvar=True, help="Of the runs."),
+            click.option("--token", envvar="KFP_EXISTING_TOKEN", default="", help="Better by KFP_EXISTING_TOKEN."),
+            click.option("--ca-bundle", type=FOLDER, default=None, help="PEM file of the authorities to trust."),
+            click.option("--service-account", default="", help="Of the run's pods  [default: Kubeflow's own]."),
+            pipeline_option,
+            parameter_option,
+            click.option("--parameters", "file", type=FOLDER, default=None, help="JSON file of pipeline parameters."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+@app.command("submit")
+@cluster
+@click.option("--experiment", default="pud", show_default=True, help="Kubeflow experiment.")
+@click.option("--name", "run_name", default=None, help="Name of the run.")
+@click.option("--wait", is_flag=True, help="Wait; exit code 1 if the run fails, is cancelled or is not done in time.")
+@click.option("--timeout", "timeout_seconds", default=86_400.0, show_default=True, help="Seconds to wait.")
+@click.option("--poll", "poll_seconds", default=15.0, show_default=True, help="Seconds between two looks.")
+@click.option("--insecure", is_flag=True, help="Accept any TLS certificate.")
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Take what Kubeflow has of earlier runs.")
+def submit_command(parameters: tuple[str, ...], file: Path | None, insecure: bool, **options: Any) -> None:
+    """Submit the compiled pipeline to a cluster."""
+    from pud.platform.cluster.submit import RunFailed, submit
+    from pud.platform.compiled import read_parameters
+
+    try:
+        run = submit(parameters=read_parameters(parameters, file), verify_tls=not insecure, **options)
+    except RunFailed as error:
+        click.echo(f"pud: {error}", err=True)
+        sys.exit(1)
+    click.echo(run)
+
+
+@app.command("doctor")
+@cluster
+@click.option("--offline", is_flag=True, help="Look at no cluster: list the images and packages to mirror.")
+@click.option("--manifests", type=FOLDER, default=Path("manifests"), show_default=True, help="For --offline.")
+@click.option("--lock", type=FOLDER, default=Path("image/cpu.lock"), show_default=True, help="For --offline.")
+def doctor_command(
+    pipeline: Path,
+    parameters: tuple[str, ...],
+    file: Path | None,
+    offline: bool,
+    manifests: Path,
+    lock: Path,
+    **options: Any,
+) -> None:
+    """Check everything that a run needs, one line each: exit code 1 if something is missing."""
+    from pud.platform.cluster import doctor, requirements
+    from pud.platform.compiled import read_parameters
+
+    given = read_parameters(parameters, file)
+    if offline:
+        click.echo(requirements.offline(pipeline, given, manifests=manifests, constraints=lock))
+        return
+    checks = doctor.examine(pipeline=pipeline, parameters=given, **options)
+    click.echo(doctor.render(checks))
+    click.echo(requirements.estimate(pipeline, given))
+    sys.exit(doctor.exit_code(checks))
+
+
+@app.command("verify")
+@folder("--model", "Model whose chain of digests is recomputed.")
+@folder("--dataset", "Data set that it was trained on.", required=False)
+@folder("--parent", "Model that its round began with.", required=False)
+@folder("--infected", "First model of the chain.", required=False)
+@folder("--detection", "Detection that its round acted on.", required=False)
+def verify_command(**options: Any) -> None:
+    """Check that a model was made from what it says: exit code 1 if a digest differs."""
+    from pud.artifacts.provenance import verify
+
+    links = verify(**options)
+    click.echo("\n".join(map(str, links)))
+    sys.exit(any(link.holds is False for link in links))
+
+
+@app.command("sync")
+@click.argument("folder", type=FOLDER, default=Path("runs/latest"))
+@click.option(
+    "--tracking-uri",
+    default=None,
+    help="Of MLflow  [default: the one the run lost, if it is MLFLOW_TRACKING_URI or ./mlflow.db].",
+)
+def sync_command(folder: Path, tracking_uri: str | None) -> None:
+    """Send to MLflow what a run could not record while it was lost."""
+    from pud.reporting.tracking import sync
+
+    click.echo("\n".join(sync(folder, tracking_uri)))
+
+
+@app.command("bootstrap")
+def bootstrap_command() -> None:
+    """Make the buckets in the object store, and the account of runs in MLflow, that the environment names.
+
+    AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; with MLFLOW_ADMIN_USERNAME and MLFLOW_ADMIN_PASSWORD
+    the account MLFLOW_TRACKING_USERNAME too. Safe to run again.
+    """
+    from pud.artifacts.storage import S3, bootstrap, bucket_names
+    from pud.platform.cluster.bootstrap import ADMINISTRATOR, make_account
+
+    click.echo("\n".join(bootstrap(S3.from_environment(), bucket_names())))
+    if os.environ.keys() & set(ADMINISTRATOR):
+        click.echo(make_account(os.environ))
+
+
+@app.command("gc")
+@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of the runs.")
+@click.option("--data-cache", type=FOLDER, default=None, help="Look at this cache of data sets instead.")
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Cached results and data older than this may go.",
+)
+@click.option("--yes", is_flag=True, help="Remove what is listed; without it nothing is removed.")
+def gc_command(runs: Path, data_cache: Path | None, days: float, yes: bool) -> None:
+    """List what no run needs any more, and remove it with --yes."""
+    from pud.platform.cleanup import find, find_data, remove
+
+    waste = find_data(data_cache, days) if data_cache else find(runs, days)
+    for one in waste:
+        click.echo(f"{one.bytes / 1e6:10.1f} MB  {one.path}  ({one.reason})")
+    total = f"{sum(one.bytes for one in waste) / 1e6:.1f} MB in {len(waste)} places"
+    if yes:
+        remove(waste)
+    click.echo(f"removed {total}" if yes else f"{total} can go: --yes removes them")
+
+
+@app.command("report")
+@click.argument("folder", type=FOLDER, default=Path("runs/latest"))
+def report_command(folder: Path) -> None:
+    """Print the table of a report."""
+    click.echo(table(load_report(folder)))
+
+
+def main() -> None:
+    """Run the command; what the user got wrong is one sentence, not a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of classes, on a terminal that has not their letters
+    try:
+        app()
+    except InputError as error:
+        click.echo(f"pud: error: {error}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        name = error.filename if isinstance(error, OSError) else None
+        if not name and not is_full(error):
+            raise
+        free = f" ({room(Path(name or '.').absolute())} are free there)" if is_full(error) else ""
+        reason = f"{name}: {error.strerror}" if name else f"a disk has no room left: {error}"  # type: ignore[attr-defined]
+        click.echo(f"pud: error: {reason}{free}: give another path, or make room or rights", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
