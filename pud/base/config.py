@@ -42,7 +42,17 @@ def from_mapping(cls: type[C], values: Mapping[str, Any]) -> C:
     return cls(**{name: _convert(f"{cls.__name__}.{name}", value, types[name]) for name, value in values.items()})
 
 
+def words_of(cls: type, name: str) -> str:
+    """Return what a config's annotation says of a setting, ``Annotated[Count, "Images at a time."]``; else nothing."""
+    notes = typing.get_args(typing.get_type_hints(cls, include_extras=True)[name])
+    return next((note for note in notes if isinstance(note, str)), "")
+
+
 def _convert(name: str, value: Any, wanted: Any) -> Any:
+    allowed = NOT_NEGATIVE
+    if typing.get_origin(wanted) is Annotated:
+        wanted, *notes = typing.get_args(wanted)
+        allowed = next((note for note in notes if isinstance(note, Range)), NOT_NEGATIVE)
     if typing.get_origin(wanted) is tuple:
         if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
             raise InputError(f"{name} is {value!r}: give a list of numbers")
@@ -57,7 +67,6 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
         if str(value).lower() not in words:
             raise InputError(f"{name} is {value!r}: give true or false")
         return words[str(value).lower()]
-    wanted, allowed = typing.get_args(wanted) if typing.get_origin(wanted) is Annotated else (wanted, NOT_NEGATIVE)
     try:
         converted = wanted(value)
         whole = wanted is not int or converted == float(value)
