@@ -18,8 +18,8 @@ class PGDConfig:
 
 def random_start(images: Tensor, epsilon: float, generator: torch.Generator) -> Tensor:
     """Return images (n, c, h, w), each pixel moved uniformly by at most epsilon and clipped to [0, 1]."""
-    noise = torch.rand(images.shape, generator=generator).to(images)
-    return (images + (2 * noise - 1) * epsilon).clamp_(0, 1)
+    noise = torch.rand(images.shape, generator=generator, device=generator.device).to(images)
+    return noise.mul_(2 * epsilon).sub_(epsilon).add_(images).clamp_(0, 1)
 
 
 def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -37,11 +37,16 @@ def project(x_adv: Tensor, images: Tensor, epsilon: float) -> Tensor:
 def pgd(model: nn.Module, images: Tensor, labels: Tensor, config: PGDConfig, *, generator: torch.Generator) -> Tensor:
     """Return untargeted adversarial examples of images (n, c, h, w) in [0, 1] that lead away from labels (n,).
 
-    ``model`` should be ``models.frozen``: evaluation mode, no weight gradients. ``generator`` lives on the CPU, so that
-    the random start is the same on every device.
+    ``model`` should be folded (``models.folded``): evaluation mode, no weight gradients.
     """
-    x_adv = random_start(images, config.epsilon, generator)
+    return ascend(model, random_start(images, config.epsilon, generator), images, labels, config)
+
+
+def ascend(model: nn.Module, start: Tensor, images: Tensor, labels: Tensor, config: PGDConfig) -> Tensor:
+    """Return what PGD makes of images (n, c, h, w) from a start in their ball; draws no random numbers."""
+    low, high = (images - config.epsilon).clamp_(min=0), (images + config.epsilon).clamp_(max=1)
+    x_adv = start
     for _ in range(config.steps):
-        step = config.step_size * config.epsilon * input_gradient(model, x_adv, labels).sign_()
-        x_adv = project(x_adv + step, images, config.epsilon)
+        step = input_gradient(model, x_adv, labels).sign_().mul_(config.step_size * config.epsilon)
+        x_adv = torch.minimum(torch.maximum(step.add_(x_adv), low), high)
     return x_adv

@@ -44,10 +44,14 @@ def say(text: str) -> None:
     print(f"{MARK}{text}", file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[T], label: str) -> Iterator[T]:
-    """Yield the items while a line every five seconds says how far ``label`` is and how long it still takes."""
+def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items while a line every five seconds says how far ``label`` is and how long it still takes.
+
+    ``total``: how many there are, of items without a length.
+    """
     lines = tqdm(
         items,
+        total=total,
         file=_Lines(),
         mininterval=SECONDS,
         maxinterval=SECONDS,

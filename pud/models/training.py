@@ -8,17 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pud.base.captured import CapturedStep
 from pud.base.config import Count, Part, Positive
 from pud.base.device import autocast
 from pud.base.progress import say, track
-from pud.data.images import pixels
+from pud.data.batches import BatchConfig, Batches, RandomStream
 from pud.models.classifier import check_architecture
 
 FEW_STEPS = 4
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(BatchConfig):
     """SGD with Nesterov momentum under a one-cycle learning rate; epochs over the whole training set."""
 
     architecture: str = "resnet8"
@@ -26,10 +27,19 @@ class TrainConfig:
     learning_rate: Positive = 0.1
     momentum: Part = 0.9
     weight_decay: float = 5e-4
-    batch_size: Count = 128
 
     def __post_init__(self) -> None:
         check_architecture(self.architecture)
+
+
+def sgd(
+    model: nn.Module, learning_rate: float, momentum: float, weight_decay: float, device: torch.device
+) -> torch.optim.SGD:
+    """Return SGD with Nesterov momentum; on a GPU its learning rate is a tensor there, so that it can be captured."""
+    rate = torch.tensor(learning_rate, device=device) if device.type == "cuda" else learning_rate
+    return torch.optim.SGD(
+        model.parameters(), lr=rate, momentum=momentum, weight_decay=weight_decay, nesterov=True, fused=True
+    )
 
 
 def train(
@@ -40,33 +50,38 @@ def train(
     *,
     generator: torch.Generator,
     device: torch.device,
-    augment: Callable[[Tensor], Tensor] | None = None,
+    rows: np.ndarray | None = None,
+    disturb: Callable[[Tensor, torch.Generator], Tensor] | None = None,
 ) -> None:
-    """Train ``model`` in place on uint8 images (n, c, h, w) with labels (n,).
+    """Train ``model`` in place on uint8 images (n, c, h, w) with labels (n,), or on these rows of them.
 
-    ``augment`` changes a batch of images in [0, 1] before the model sees it.
+    ``disturb`` changes a batch of images in [0, 1] on the device before the model sees it, after augmentation.
     """
-    optimiser = torch.optim.SGD(
-        model.parameters(),
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=True,
+    rows = np.arange(len(labels)) if rows is None else rows
+    order = [rows[index.numpy()] for index in batches(len(rows), config.batch_size, config.epochs, generator)]
+    pictures, random = Batches(images, device, resident_gib=config.resident_gib), RandomStream(generator, device)
+    augment = config.augmentation(images.shape[1])
+    optimiser = sgd(model, config.learning_rate, config.momentum, config.weight_decay, device)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.learning_rate, total_steps=len(order), cycle_momentum=False
     )
-    order = batches(len(labels), config.batch_size, config.epochs, generator)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=len(order))
-    targets = torch.from_numpy(labels)
-    model.train()
-    for index in track(order, "train"):
-        chosen = index.numpy()
-        x = pixels(images[chosen])
-        x = (augment(x) if augment else x).to(device)
+    targets = torch.from_numpy(labels).to(device)
+
+    def step(x: Tensor, target: Tensor) -> None:
         with autocast(device):
             output = model(x)
-        loss = functional.cross_entropy(output.float(), targets[index].to(device))
+        loss = functional.cross_entropy(output.float(), target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+
+    model.train()
+    learn = CapturedStep(step, device)
+    for index, x in enumerate(track(pictures.stream(order), "train", total=len(order))):
+        numbers = random.at(index)
+        x = augment(x, numbers) if augment else x
+        x = disturb(x, numbers) if disturb else x
+        learn(x, targets[torch.from_numpy(order[index]).to(device)])
         schedule.step()
     model.eval()
 

@@ -3,12 +3,11 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-
 from pud.artifacts.model import ModelCard, save_model
 from pud.artifacts.results import timed_folder
 from pud.base.device import prepare_process, random_stream, resolve_device
-from pud.data.images import open_training_split, pixels
+from pud.data.batches import Batches
+from pud.data.images import open_training_split
 from pud.models.classifier import logits
 from pud.models.training import TrainConfig, train, warn_of_few_steps
 
@@ -18,15 +17,15 @@ def train_step(dataset: Path, config: TrainConfig, *, seed: int, device: str = "
     prepare_process()
     where = resolve_device(device)
     split = open_training_split(dataset)
-    images, labels = np.array(split.images), split.labels
+    images, labels = split.images, split.labels
     warn_of_few_steps(len(labels), config.batch_size)
-    sample = pixels(images)
+    mean, std = Batches(images, where, resident_gib=0).channel_moments()
     card = ModelCard(
         architecture=config.architecture,
         input_shape=list(images.shape[1:]),
         classes=list(split.classes),
-        mean=sample.mean((0, 2, 3)).tolist(),
-        std=sample.std((0, 2, 3)).clamp(min=1e-3).tolist(),
+        mean=mean,
+        std=std,
         training={**dataclasses.asdict(config), "seed": seed},
         made_from={"training_images": split.digest, "training_labels": split.labels_digest},
     )
