@@ -6,7 +6,13 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pud.adversarial.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
+from pud.adversarial.robustness import (
+    EvaluateConfig,
+    autoattack_accuracy,
+    check_attacks,
+    masking_checks,
+    robust_accuracy,
+)
 from pud.base.errors import InputError
 from pud.data.images import Split, pixels
 
@@ -79,6 +85,20 @@ def test_an_attack_lowers_the_accuracy_of_a_linear_model(linear: nn.Module, held
     assert clean > 0.6
     assert values[0] == pytest.approx(clean)
     assert values[0] > values[1] > values[2]
+
+
+def test_without_foolbox_our_own_attack_measures_nearly_the_same_and_is_named(
+    linear: nn.Module, held_out: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = EvaluateConfig(epsilon=4 / 255, pgd_steps=10)
+    by_foolbox = robust_accuracy(linear, *held_out, config, seed=0)
+    monkeypatch.setattr("pud.adversarial.robustness.find_spec", lambda name: None)
+    ours = robust_accuracy(linear, *held_out, config, seed=0)
+    assert (by_foolbox["attack"], ours["attack"]) == ("PGD", "PGD of pud")
+    assert ours["value"] == pytest.approx(by_foolbox["value"], abs=0.01)
+    with pytest.raises(InputError, match="pip install pyautoattack"):
+        check_attacks(autoattack=True)
+    check_attacks(autoattack=False)
 
 
 def test_the_value_depends_on_the_seed_alone(linear: nn.Module, held_out: tuple[Tensor, Tensor]) -> None:

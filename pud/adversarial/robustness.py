@@ -4,15 +4,17 @@ import contextlib
 import dataclasses
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
-from pud.adversarial.pgd import input_gradient
+from pud.adversarial.pgd import PGDConfig, input_gradient, pgd
 from pud.base.config import Count
 from pud.base.errors import InputError
-from pud.base.progress import sign, track
+from pud.base.progress import say, sign, track
 from pud.models.classifier import frozen
 
 AUTOATTACK_GROUP, SQUARE = 32, "square"  # images between two lines of progress; AutoAttack's black-box attack
@@ -34,26 +36,58 @@ class EvaluateConfig:
     batch_size: Count = 250
 
 
+Fooled = Callable[[Tensor, Tensor], Tensor]  # images (n, c, h, w), labels (n,) -> bool (n,), whom the attack fools
+
+
 def robust_accuracy(
     model: nn.Module, images: Tensor, labels: Tensor, config: EvaluateConfig, *, seed: int
 ) -> dict[str, object]:
-    """Return the record of PGD (foolbox's LinfPGD, random start) on images (n, c, h, w) in [0, 1] and labels (n,)."""
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # foolbox imports GitPython, which else wants a git
-    import foolbox
+    """Return the record of PGD with a random start on images (n, c, h, w) in [0, 1] and labels (n,).
 
+    The attack is foolbox's LinfPGD. Where foolbox is not installed it is our own, and the record says so.
+    """
     if not len(images):
         raise InputError("no image to attack: give --pgd-images of at least 1")
-    device = images.device
-    target = foolbox.PyTorchModel(frozen(model), bounds=(0, 1), device=device)
-    attack = foolbox.attacks.LinfPGD(steps=config.pgd_steps, abs_stepsize=config.pgd_step_size, random_start=True)
+    name, attack = ("PGD", _foolbox_pgd) if find_spec("foolbox") else ("PGD of pud", _own_pgd)
+    fooled = attack(model, images.device, config, seed)
     robust = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for start in range(0, len(images), config.batch_size):
             rows = slice(start, start + config.batch_size)
-            fooled = attack(target, images[rows], labels[rows], epsilons=config.epsilon)[2]
-            robust += int((~fooled).sum())
-    return _record("PGD", config.epsilon, config.pgd_steps, 1, len(images), seed, robust)
+            robust += int((~fooled(images[rows], labels[rows])).sum())
+    return _record(name, config.epsilon, config.pgd_steps, 1, len(images), seed, robust)
+
+
+def _foolbox_pgd(model: nn.Module, device: torch.device, config: EvaluateConfig, seed: int) -> Fooled:
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # foolbox imports GitPython, which else wants a git
+    import foolbox
+
+    target = foolbox.PyTorchModel(frozen(model), bounds=(0, 1), device=device)
+    attack = foolbox.attacks.LinfPGD(steps=config.pgd_steps, abs_stepsize=config.pgd_step_size, random_start=True)
+    return lambda images, labels: attack(target, images, labels, epsilons=config.epsilon)[2]
+
+
+def _own_pgd(model: nn.Module, device: torch.device, config: EvaluateConfig, seed: int) -> Fooled:
+    say("foolbox is not installed: robust accuracy is measured by PUD's own PGD (pip install foolbox==3.3.4)")
+    fast, generator = frozen(model), torch.Generator().manual_seed(seed)
+    step_size = config.pgd_step_size / config.epsilon if config.epsilon else 0.0
+    settings = PGDConfig(config.epsilon, config.pgd_steps, step_size)
+
+    def fooled(images: Tensor, labels: Tensor) -> Tensor:
+        x_adv = pgd(fast, images, labels, settings, generator=generator)
+        with torch.no_grad():
+            return fast(x_adv).argmax(1) != labels
+
+    return fooled
+
+
+def check_attacks(*, autoattack: bool) -> None:
+    """Raise InputError, before anything is measured, where AutoAttack is asked for and is not installed."""
+    if autoattack and find_spec("pyautoattack") is None:
+        raise InputError(
+            "AutoAttack is not installed: pip install pyautoattack==0.2.0, or measure without (--autoattack-images 0)"
+        )
 
 
 def autoattack_accuracy(

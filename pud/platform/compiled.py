@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pud.base.config import MAXIMUM_WHOLE
 from pud.base.errors import InputError
 
@@ -78,6 +76,7 @@ def read_pipeline(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is missing: run make compile, or give --pipeline")
     if path.suffix not in {".yaml", ".yml"}:
         raise InputError(f"{path} is not a YAML file: give the pipeline that make compile writes")
+    import yaml
     from google.protobuf.json_format import ParseDict, ParseError
     from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
