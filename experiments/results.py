@@ -114,8 +114,8 @@ SEEDS_WORDS = """\
 Seeds 0 and 1 lead to class 0 and were looked at while the defence was made: settings were chosen by them. Seed 2 leads
 each attack to another class; it showed weaknesses of detection and of unlearning, mended, the last since 1b08304. So
 did seed 3, the other rates, with yet other classes: four cells were missed before that, and a fifth since
-(docs/archive/log.md). Seed 4 repeats these four with other classes; its adaptive blend showed two more, in detection
-and in recovery, mended since 925eb43 and 24c689f, and SIG of seed 0 was looked at for what that cost. Seed 5 was planned
+(archive/log.md). Seed 4 repeats these four with other classes; its adaptive blend showed two more, in detection and in
+recovery, mended since 925eb43 and 24c689f, and SIG of seed 0 was looked at for what that cost. Seed 5 was planned
 before anything of it was run, and run with the defence as it was: input-aware came out with an ASR of 26 % (TPR 82 %),
 was mended (379a854) and is shown as measured since; its other cells are first runs. Trained again, three cells of
 seeds 0 and 1 that had been found before were not: input-aware (ASR 26 %, TPR 81 %) and one of ten classes, twice, of
