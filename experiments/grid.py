@@ -52,7 +52,8 @@ from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.files import finished_folder, read_json, write_json
 from pud.base.progress import say
 from pud.data.images import Split, open_split, write_split
-from pud.defences.pud import PRESETS, PurifyConfig, State, purify
+from pud.defences.contract import State
+from pud.defences.pud import PRESETS, PurifyConfig, purify
 from pud.detectors.pud import CLEAN, DetectConfig, Detection
 from pud.evaluation.metrics import attack_success_rate, detection_metrics, verdict_metrics
 from pud.evidence.probing import ProbeConfig

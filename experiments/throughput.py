@@ -38,7 +38,8 @@ def network() -> ResNet:
 def with_pud(batches: int, steps: int) -> float:
     """Return images a second of one round of pud's purification, every image attacked."""
     from pud.base.device import prepare_process
-    from pud.defences.pud import PurifyConfig, State, purify
+    from pud.defences.contract import State
+    from pud.defences.pud import PurifyConfig, purify
 
     prepare_process()
     config = PurifyConfig(

@@ -10,20 +10,20 @@ from torch import nn
 
 from pud.base.errors import InputError
 from pud.data.images import Split, pixels
+from pud.defences.contract import State
 from pud.defences.pud import (
     DEFAULT_PRESET,
     PRESETS,
     AffineTrigger,
     PurifyConfig,
-    State,
     estimate_trigger,
     forget,
-    least_suspicious,
     of_round,
     purify,
     purify_config,
     update_teacher,
 )
+from pud.defences.selection import least_suspicious
 from pud.models.classifier import ResNet
 
 CPU = torch.device("cpu")
@@ -157,9 +157,9 @@ def one_round(
     n = 120
     state = State.initial(small_model(), n)
     state.clean[:clean] = True
-    state.poisoned[n - poisoned :] = poisoned > 0
+    state.accused[n - poisoned :] = poisoned > 0
     generator = torch.Generator().manual_seed(seed)
-    unlearned = state.poisoned & (np.arange(n) < n - excused)
+    unlearned = state.accused & (np.arange(n) < n - excused)
     images, labels = np.array(split.images[:n]), split.labels[:n]
     purify(state, images, labels, config, generator=generator, device=CPU, unlearned=unlearned)
     return state
@@ -246,7 +246,7 @@ def test_the_state_before_the_first_round_is_the_infected_model() -> None:
     assert same(state.student, infected)
     assert same(state.teacher, infected)
     assert state.teacher is not state.student
-    assert (state.clean.sum(), state.poisoned.sum(), state.rounds_done, len(state.clean)) == (0, 0, 0, 7)
+    assert (state.clean.sum(), state.accused.sum(), state.rounds_done, len(state.clean)) == (0, 0, 0, 7)
     assert copy.deepcopy(state).rounds_done == 0
 
 
@@ -256,7 +256,7 @@ def test_an_image_that_is_clean_and_accused_is_trained_on_and_not_forgotten(trai
     def student(weight: float) -> ResNet:
         state = State.initial(small_model(), 96)
         state.clean[:] = True
-        state.poisoned[80:] = True
+        state.accused[80:] = True
         config = dataclasses.replace(CONFIG, unlearn_weight=weight)
         images, generator = np.array(train_split.images[:96]), torch.Generator().manual_seed(0)
         purify(state, images, train_split.labels[:96], config, generator=generator, device=CPU)

@@ -136,7 +136,7 @@ def test_the_steps_chain_and_every_output_is_complete(chain: Path) -> None:
         "model.json",
         "teacher.safetensors",
         "clean.npy",
-        "poisoned.npy",
+        "accused.npy",
         "state.json",
     }
     for name in ("dataset", "truth", *DEFENCE):

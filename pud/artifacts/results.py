@@ -22,7 +22,6 @@ from pud.detectors.pud import BACKDOOR, CANNOT_BE_JUDGED, CLEAN, NONE_FOUND, POI
 from pud.evidence.contract import Evidence
 
 EVIDENCE_FORMAT = "pud-probe/2"
-STATE_FORMAT = "pud-state/1"
 DETECTION_FORMAT = "pud-detection/1"
 MAXIMUM_BYTES, MAXIMUM_ROWS = 8 << 30, 50_000_000  # of evidence or a verdict: a row an image
 NAMED = 3  # of the classes that cannot be judged in a sentence; detection.json names all
@@ -54,12 +53,6 @@ def timing(folder: Path) -> dict[str, float]:
         raise
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} names no seconds by step ({error}): remove it") from error
-
-
-def rounds_done(model: Path) -> int:
-    """Return how many rounds of purification a model folder has behind it; 0 for a plain model."""
-    path = Path(model) / "state.json"
-    return max(0, read_json(path, STATE_FORMAT, rounds_done=int)["rounds_done"]) if path.is_file() else 0
 
 
 def save_evidence(folder: Path, evidence: Evidence, about: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Purify a model: adversarial fine-tuning with a mean teacher, unlearning and recovery in the same steps (paper, 3)."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,9 +15,10 @@ from pud.base.device import autocast
 from pud.base.errors import InputError
 from pud.base.progress import track
 from pud.data.images import pixels
+from pud.defences.contract import Defence, Selection, SelectionRule, State
 from pud.detectors.pud import DetectConfig
-from pud.models.classifier import ResNet, frozen, refreeze
-from pud.models.training import batches
+from pud.models.classifier import frozen, refreeze
+from pud.models.training import batches, warn_of_few_steps
 
 T = TypeVar("T")
 
@@ -126,25 +126,6 @@ def of_round(schedule: tuple[T, ...], round_index: int) -> T:
     return schedule[min(round_index, len(schedule) - 1)]
 
 
-@dataclass
-class State:
-    """What a round hands to the next: both models, the masks (bool, (n,)) it used, and how many rounds are done.
-
-    clean: to train on; poisoned: accused. An image in both was given the label of what it shows.
-    """
-
-    student: ResNet
-    teacher: ResNet
-    clean: np.ndarray
-    poisoned: np.ndarray
-    rounds_done: int
-
-    @classmethod
-    def initial(cls, infected: ResNet, n: int) -> "State":
-        """Return the state before the first round: student and teacher are the infected model."""
-        return cls(infected, copy.deepcopy(infected), np.zeros(n, bool), np.zeros(n, bool), 0)
-
-
 @dataclass(frozen=True)
 class AffineTrigger:
     """Per-pixel affine estimate of a trigger: stamped = scale * image + shift, each (c, h, w)."""
@@ -166,15 +147,6 @@ def estimate_trigger(accused: Tensor, clean: Tensor) -> AffineTrigger:
     spread = clean.std(0)
     scale = torch.where(spread > 1e-3, accused.std(0) / spread.clamp(min=1e-3), torch.ones_like(spread)).clamp(0, 1)
     return AffineTrigger(scale, accused.mean(0) - scale * clean.mean(0))
-
-
-def least_suspicious(labels: np.ndarray, suspicion: np.ndarray, eligible: np.ndarray, keep: float) -> np.ndarray:
-    """Return a mask (n,): of each class the ``keep`` least suspicious share of its eligible images."""
-    mask = np.zeros(len(labels), bool)
-    for label in np.unique(labels[eligible]):
-        members = np.flatnonzero(eligible & (labels == label))
-        mask[members[np.argsort(suspicion[members], kind="stable")][: int(np.ceil(keep * len(members)))]] = True
-    return mask
 
 
 @torch.no_grad()
@@ -206,9 +178,9 @@ def purify(
     device: torch.device,
     unlearned: np.ndarray | None = None,
 ) -> None:
-    """Run one round in place on ``state``, whose masks say which uint8 images (n, c, h, w) are clean or poisoned.
+    """Run one round in place on ``state``, whose masks say which uint8 images (n, c, h, w) are clean or accused.
 
-    unlearned: bool (n,), the images whose given label is to be forgotten, none by default. Other poisoned ones are left
+    unlearned: bool (n,), the images whose given label is to be forgotten, none by default. Other accused ones are left
     out: to train on them would teach their trigger, to unlearn a right label that a triggered image is not what it is.
 
     Every step makes PGD examples of a part of a clean batch, of which a share carries the estimated trigger, and trains
@@ -220,7 +192,7 @@ def purify(
     epochs, learning_rate = of_round(config.epochs, done), of_round(config.learning_rate, done)
     clean = np.flatnonzero(state.clean)
     rejected = np.flatnonzero(unlearned) if unlearned is not None else clean[:0]
-    accused, trusted = np.flatnonzero(state.poisoned), np.flatnonzero(state.clean & ~state.poisoned)
+    accused, trusted = np.flatnonzero(state.accused), np.flatnonzero(state.clean & ~state.accused)
     given = torch.from_numpy(labels)
     attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)
     trigger = None
@@ -244,7 +216,7 @@ def purify(
         x, target = pixels(images[chosen]).to(device), given[chosen].to(device)
         if trigger is not None:
             stamped = torch.rand(len(x), generator=generator) < config.stamp_rate
-            stamped &= ~torch.from_numpy(state.poisoned[chosen])  # a relabelled image carries the trigger itself
+            stamped &= ~torch.from_numpy(state.accused[chosen])  # a relabelled image carries the trigger itself
             strength = 1 + (config.stamp_strength - 1) * torch.rand(len(x), 1, 1, 1, generator=generator)
             x = torch.where(stamped.to(device)[:, None, None, None], trigger(x, strength.to(device)), x)
         extra = rejected[:0]
@@ -280,3 +252,29 @@ def purify(
         update_teacher(teacher, student, config.ema_decay)
     student.eval()
     state.rounds_done += 1
+
+
+def ask(config: PurifyConfig, round_index: int) -> SelectionRule:
+    """Return which images a round wants."""
+    return SelectionRule(of_round(config.keep, round_index), config.relabel)
+
+
+def run(
+    state: State,
+    images: np.ndarray,
+    selection: Selection,
+    config: PurifyConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device,
+) -> None:
+    """Run a round as the pipeline does; one of no epochs leaves the models as they are."""
+    if of_round(config.epochs, state.rounds_done) == 0:
+        state.rounds_done += 1
+        return
+    warn_of_few_steps(int(selection.clean.sum()), config.batch_size)
+    unlearned = selection.unlearned
+    purify(state, images, selection.labels, config, generator=generator, device=device, unlearned=unlearned)
+
+
+DEFENCES = {"pud": Defence("pud", purify_config, ask, run)}

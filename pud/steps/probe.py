@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from pud.artifacts.model import load_model
-from pud.artifacts.results import rounds_done, save_evidence, timed_folder
+from pud.artifacts.results import save_evidence, timed_folder
+from pud.artifacts.state import rounds_done
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.errors import InputError
 from pud.base.progress import say

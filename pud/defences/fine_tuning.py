@@ -1,0 +1,47 @@
+"""Fine-tuning on clean images: the plainest repair, with which every other one is compared."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from pud.base.config import Count, Part, Positive
+from pud.defences.repair import CleanSet, RepairConfig, repair_defence
+
+
+@dataclass(frozen=True)
+class FineTuningConfig(RepairConfig):
+    """SGD with momentum over ``epochs`` of the clean images, the learning rate falling to zero by a cosine."""
+
+    epochs: Count = 100
+    learning_rate: Positive = 0.01
+    momentum: Part = 0.9
+    weight_decay: float = 5e-4
+
+
+def optimiser_of(
+    model: nn.Module, clean: CleanSet, config: FineTuningConfig
+) -> tuple[torch.optim.SGD, CosineAnnealingLR]:
+    """Return the optimiser of a model's parameters and the schedule of its learning rate."""
+    optimiser = torch.optim.SGD(
+        model.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    return optimiser, CosineAnnealingLR(optimiser, config.epochs * clean.steps_per_epoch)
+
+
+def fine_tune(model: nn.Module, clean: CleanSet, config: FineTuningConfig) -> nn.Module:
+    """Return a copy of the model, fine-tuned on the clean images."""
+    repaired = copy.deepcopy(model).requires_grad_(True).train()
+    optimiser, schedule = optimiser_of(repaired, clean, config)
+    for x, y in clean.steps(config.epochs):
+        optimiser.zero_grad()
+        functional.cross_entropy(repaired(x), y).backward()
+        optimiser.step()
+        schedule.step()
+    return repaired.eval()
+
+
+DEFENCES = {"fine-tuning": repair_defence("fine-tuning", FineTuningConfig, fine_tune)}

@@ -1,0 +1,49 @@
+"""Which training images a round trains on, under which label, and which it unlearns."""
+
+import numpy as np
+
+from pud.defences.contract import Selection, State
+from pud.detectors.pud import CLEAN, POISONED, DetectConfig, Detection
+
+
+def select(detection: Detection, labels: np.ndarray, state: State, keep: float, relabel: bool) -> Selection:
+    """Return what the next round does with each image, given labels (n,).
+
+    keep: share of each class's clean verdicts, the least suspicious first. relabel: train accused images under the
+    label that detection inferred, and unlearn none of which it inferred any. An image that was accused in an earlier
+    round and no longer is, is neither trained on nor unlearned.
+    """
+    accused, inferred = detection.verdict == POISONED, (detection.shown >= 0) & relabel
+    cleared = state.accused & ~accused
+    relabelled = inferred & (detection.shown != labels) & ~cleared
+    ever_accused = state.accused | accused
+    trusted = (detection.verdict == CLEAN) & ~ever_accused
+    return Selection(
+        labels=np.where(relabelled, detection.shown, labels),
+        clean=relabelled | least_suspicious(labels, detection.suspicion, trusted, keep),
+        accused=ever_accused,
+        unlearned=may_unlearn(detection, labels, state) & ~inferred,
+        relabelled=relabelled,
+    )
+
+
+def select_without_detection(labels: np.ndarray, state: State, keep: float) -> Selection:
+    """Return the selection of a data set that is held to be clean: a share of each class but what was ever accused."""
+    none = np.zeros(len(labels), bool)
+    clean = least_suspicious(labels, np.zeros(len(labels)), ~state.accused, keep)
+    return Selection(labels, clean, state.accused, unlearned=none, relabelled=none)
+
+
+def may_unlearn(detection: Detection, labels: np.ndarray, state: State) -> np.ndarray:
+    """Return (n,): the accused whose label may be forgotten, in the first round those of classes that fall apart."""
+    least = 0.0 if state.rounds_done else DetectConfig.separation
+    return (detection.verdict == POISONED) & np.isin(labels, np.flatnonzero(detection.separation >= least))
+
+
+def least_suspicious(labels: np.ndarray, suspicion: np.ndarray, eligible: np.ndarray, keep: float) -> np.ndarray:
+    """Return a mask (n,): of each class the ``keep`` least suspicious share of its eligible images."""
+    mask = np.zeros(len(labels), bool)
+    for label in np.unique(labels[eligible]):
+        members = np.flatnonzero(eligible & (labels == label))
+        mask[members[np.argsort(suspicion[members], kind="stable")][: int(np.ceil(keep * len(members)))]] = True
+    return mask
