@@ -280,6 +280,26 @@ def pod(tracking: Tracking, secrets: Secrets) -> dict[str, str]:
     return {"MLFLOW_TRACKING_URI": tracking.uri, **secrets["pud-tracking-credentials"], **admin}
 
 
+def recorded(store: ObjectStore) -> list[str]:
+    """The names of all objects in MLflow's bucket."""
+    objects = store.as_admin().client().list_objects("pud-mlflow", recursive=True)
+    return [one.object_name or "" for one in objects]
+
+
+def records_into_its_bucket(tracking: Tracking, store: ObjectStore, folder: Path) -> None:
+    """Record a run's report by the account in the environment, and find it in the run and in MLflow's bucket."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking.uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment
+    run = client.create_run(experiment.experiment_id)
+    (folder / "report.json").write_text("{}")
+    client.log_artifact(run.info.run_id, str(folder / "report.json"))
+    assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["report.json"]
+    assert any(name.endswith(f"{run.info.run_id}/artifacts/report.json") for name in recorded(store))
+
+
 def test_a_run_records_without_a_key_of_the_store_and_its_files_lie_in_the_bucket(
     tracking: Tracking, store: ObjectStore, secrets: Secrets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -291,17 +311,7 @@ def test_a_run_records_without_a_key_of_the_store_and_its_files_lie_in_the_bucke
             monkeypatch.delenv(name)
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, values[name])
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=tracking.uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    assert experiment
-    run = client.create_run(experiment.experiment_id)
-    (tmp_path / "report.json").write_text("{}")
-    client.log_artifact(run.info.run_id, str(tmp_path / "report.json"))
-    assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["report.json"]
-    objects = [one.object_name or "" for one in store.as_admin().client().list_objects("pud-mlflow", recursive=True)]
-    assert any(name.endswith(f"{run.info.run_id}/artifacts/report.json") for name in objects)
+    records_into_its_bucket(tracking, store, tmp_path)
 
 
 def test_doctor_tries_the_artifacts_with_the_name_of_the_pods_and_leaves_none(
@@ -312,8 +322,7 @@ def test_doctor_tries_the_artifacts_with_the_name_of_the_pods_and_leaves_none(
     found = mlflow(values, values, None, {})
     assert isinstance(found, list)
     assert [(one.name, one.ok) for one in found] == [("MLflow", True), ("MLflow artifacts", True)], found
-    names = [one.object_name or "" for one in store.as_admin().client().list_objects("pud-mlflow", recursive=True)]
-    assert not [name for name in names if "pud-doctor" in name]
+    assert not [name for name in recorded(store) if "pud-doctor" in name]
 
     def tried(experiment: str) -> Check:
         account = ":".join(secrets["pud-tracking-credentials"].values())
@@ -469,13 +478,4 @@ def test_over_https_a_run_records_and_its_files_lie_in_the_bucket(
     assert "is not trusted" in str(mlflow(values, values, None, {}))
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "REQUESTS_CA_BUNDLE"):
         monkeypatch.setenv(name, values[name])
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=tracking.uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    assert experiment
-    run = client.create_run(experiment.experiment_id)
-    (tmp_path / "report.json").write_text("{}")
-    client.log_artifact(run.info.run_id, str(tmp_path / "report.json"))
-    objects = [one.object_name or "" for one in store.as_admin().client().list_objects("pud-mlflow", recursive=True)]
-    assert any(name.endswith(f"{run.info.run_id}/artifacts/report.json") for name in objects)
+    records_into_its_bucket(tracking, store, tmp_path)
