@@ -82,8 +82,10 @@ class Batches:
 
     def __init__(self, images: np.ndarray, device: torch.device, *, resident_gib: float = BatchConfig.resident_gib):
         self.images, self.device = images, device
-        resident = device.type != "cpu" and images.nbytes <= resident_gib * 2**30
-        self.resident = torch.from_numpy(np.array(images)).to(device) if resident else None
+        beside = device.type == "cpu"  # where a memory map is as good as memory
+        fits = not beside and images.nbytes <= resident_gib * 2**30
+        self.resident = torch.from_numpy(np.array(images)).to(device) if fits else None
+        self.ahead = not beside and not fits
 
     def __getitem__(self, rows: np.ndarray | Tensor | slice) -> Tensor:
         """Return the images of these rows."""
@@ -95,7 +97,7 @@ class Batches:
 
     def stream(self, order: Sequence[np.ndarray | Tensor | slice]) -> Iterator[Tensor]:
         """Yield the images of each element of ``order``; what streams to a GPU is prepared while it computes."""
-        if self.resident is not None or self.device.type == "cpu":
+        if not self.ahead:
             yield from (self[rows] for rows in order)
             return
         with ThreadPoolExecutor(1) as pool:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pud.base.errors import InputError
 from pud.base.files import read_array, read_json, sha256, write_json
+from pud.data.verified import digest_of
 
 FORMAT = "pud-dataset/1"
 FILES = ("images.npy", "labels.npy")
@@ -58,7 +59,7 @@ def open_split(folder: Path) -> Split:
     folder = Path(folder)
     info = read_json(folder / "dataset.json", FORMAT, name=str, classes=list, sha256=dict)
     for file in FILES:
-        if sha256(folder / file) != info["sha256"].get(file):
+        if digest_of(folder / file) != info["sha256"].get(file):
             raise InputError(f"{folder / file} does not match its digest in dataset.json: fetch the data set again")
     images = read_array(folder / "images.npy", np.uint8, 4, mmap=True)
     labels = read_array(folder / "labels.npy", np.int64, 1)
