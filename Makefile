@@ -37,7 +37,7 @@ $(DATA): | $(READY)
 setup: $(READY) ## make .venv with everything pinned in constraints.txt
 
 demo: $(READY) $(DATA) ## the whole pipeline on this machine: BadNets on Fashion-MNIST, purified round by round
-	$(BIN)/pud run --trigger badnets --seed 0
+	$(BIN)/pud run --attack badnets --seed 0
 
 # the protobufs of the oldest Kubeflow Pipelines that is supported, apart from everything else
 build/kfp-2.15: | $(READY)
@@ -64,8 +64,8 @@ postgresql: # for the tests of the servers; where there is none they say so
 	  echo "SKIPPED: PostgreSQL is neither here nor can be installed, MLflow is tested on SQLite instead"
 
 figures: $(READY) $(DATA) ## the figures table of the README, BadNets and Blend
-	$(BIN)/pud run --trigger badnets --seed 0 --name figures-badnets
-	$(BIN)/pud run --trigger blend --seed 0 --name figures-blend
+	$(BIN)/pud run --attack badnets --seed 0 --name figures-badnets
+	$(BIN)/pud run --attack blend --seed 0 --name figures-blend
 	$(BIN)/python -m experiments.throughput
 	$(BIN)/python -m experiments.task_overhead
 	$(BIN)/python -m experiments.figures runs/figures-badnets runs/figures-blend

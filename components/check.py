@@ -5,6 +5,8 @@ from kfp import dsl
 
 @dsl.component(base_image="pud", install_kfp_package=False)
 def check(
+    attack: str,
+    attack_settings: dict,
     train_settings: dict,
     probe_settings: dict,
     detect_settings: dict,

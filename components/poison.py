@@ -10,7 +10,8 @@ from components.artifacts import GroundTruth
 def poison(
     data_uri: str,
     data_digest: str,
-    trigger: str,
+    attack: str,
+    attack_settings: dict,
     mapping: str,
     poison_rate: float,
     target_label: int,
@@ -24,6 +25,8 @@ def poison(
 ) -> None:
     """Plant a backdoor in the data set at data_uri; the ground truth is an artifact of its own.
 
+    attack_settings are those of the attack's own config: pud.attacks.attack_config.
+
     cache_period does nothing but be another one: all later steps take what this one makes, so with it nothing of an
     earlier period, which may have expired in the object store, is taken from Kubeflow's cache.
     """
@@ -32,13 +35,13 @@ def poison(
 
     from components.guard import DATA_VARIABLE, guarded
     from components.metrics import leave
+    from pud.attacks import attack_config
     from pud.attacks.poisoning import PoisonConfig
     from pud.steps.poison import poison_step
 
     with guarded():
-        config = PoisonConfig(trigger, mapping, poison_rate, target_label, train_size)
+        config = PoisonConfig(attack, mapping, poison_rate, target_label, train_size)
+        given = (data_uri, data_digest, config, attack_config(attack, attack_settings))
         folders = {"dataset": Path(dataset.path), "ground_truth": Path(ground_truth.path)}
         room = float(os.environ.get(DATA_VARIABLE, "inf"))
-        leave(
-            metrics, poison_step(data_uri, data_digest, config, seed=seed, device=device, maximum_gib=room, **folders)
-        )
+        leave(metrics, poison_step(*given, seed=seed, device=device, maximum_gib=room, **folders))

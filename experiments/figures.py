@@ -31,12 +31,12 @@ def met(value: float, sign: str, bound: float) -> bool:
 
 def rows(reports: list[dict[str, Any]]) -> list[list[str]]:
     """Return a row a figure: what, what was asked, what each report measured."""
-    table = [["figure", "asked", *(report["trigger"]["trigger"] for report in reports)]]
+    table = [["figure", "asked", *(report["attack"]["name"] for report in reports)]]
     for what, read, sign, bound in ASKED:
         values = [read(report) for report in reports]
         cells = [f"{100 * value:.2f} %{'' if met(value, sign, bound) else ' (missed)'}" for value in values]
         table.append([what, f"{sign} {100 * bound:.1f} %" if sign else "", *cells])
-    pairs = [(r["purified"]["detection"]["target_labels"], r["trigger"]["target_label"]) for r in reports]
+    pairs = [(r["purified"]["detection"]["target_labels"], r["attack"]["target_label"]) for r in reports]
     table.append(["detection: target named", "yes", *("yes" if a == [b] else f"{a} (missed)" for a, b in pairs)])
     spent = [report["seconds"] for report in reports]
     table.append(["whole run", f"<= {SECONDS} s", *(f"{s:.0f} s{'' if s <= SECONDS else ' (missed)'}" for s in spent)])

@@ -47,7 +47,8 @@ GPU_TOLERATIONS = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "No
 def defence(
     data_uri: str,
     data_digest: str,
-    trigger: str,
+    attack: str,
+    attack_settings: dict,
     mapping: str,
     poison_rate: float,
     target_label: int,
@@ -74,6 +75,8 @@ def defence(
     cpu = (image, cpu_node_selector, cpu_tolerations)
     gpu = (image, gpu_node_selector, gpu_tolerations, accelerator, accelerator_count)
     checked = check(
+        attack=attack,
+        attack_settings=attack_settings,
         train_settings=train_settings,
         probe_settings=probe_settings,
         detect_settings=detect_settings,
@@ -85,7 +88,8 @@ def defence(
     poisoned = poison(
         data_uri=data_uri,
         data_digest=data_digest,
-        trigger=trigger,
+        attack=attack,
+        attack_settings=attack_settings,
         mapping=mapping,
         poison_rate=poison_rate,
         target_label=target_label,
@@ -142,7 +146,8 @@ def defence(
 def pud(
     data_uri: str = "file:data",
     data_digest: str = "",
-    trigger: str = PoisonConfig.trigger,
+    attack: str = PoisonConfig.attack,
+    attack_settings: dict = {},  # noqa: B006  of the attack's own config: pud.attacks.attack_config
     mapping: str = PoisonConfig.mapping,
     poison_rate: float = PoisonConfig.poison_rate,
     target_label: int = PoisonConfig.target_label,
@@ -172,7 +177,8 @@ def pud(
         defence(
             data_uri=data_uri,
             data_digest=data_digest,
-            trigger=trigger,
+            attack=attack,
+            attack_settings=attack_settings,
             mapping=mapping,
             poison_rate=poison_rate,
             target_label=target_label,

@@ -1,43 +1,63 @@
 """Every attack of the registry keeps the contract; each of them does what its paper says."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from pud.attacks import ATTACKS, find_attack
-from pud.attacks.adaptive_blend import SHOWN
-from pud.attacks.adaptive_consistency import NOISE
+from pud.attacks import METHODS, attack_config
+from pud.attacks.adaptive_blend import AdaptiveBlendConfig
+from pud.attacks.adaptive_consistency import AdaptiveConsistencyConfig
 from pud.attacks.badnets import white_square
-from pud.attacks.blend import blended, pattern_for
-from pud.attacks.contract import Attack, Victim
+from pud.attacks.blend import blended, noise_pattern
+from pud.attacks.contract import Attack, AttackerKnowledge
 from pud.attacks.input_aware import diversity
-from pud.attacks.label_consistent import HARDENING, four_corners
-from pud.attacks.sig import AMPLITUDE, sine
-from pud.attacks.wanet import warp_field, warped
+from pud.attacks.label_consistent import LabelConsistentConfig, four_corners
+from pud.attacks.sig import SigConfig, sine
+from pud.attacks.wanet import WaNetConfig, warp_field, warped
+from pud.base.config import as_parameters, from_mapping, words_of
 from pud.base.errors import InputError
 from pud.data.images import Split
 
-every_attack = pytest.mark.parametrize("name", sorted(ATTACKS))
+NAMES = METHODS.names()
+every_attack = pytest.mark.parametrize("name", NAMES)
 every_shape = pytest.mark.parametrize("shape", [(5, 1, 28, 28), (2, 3, 32, 32)])
 CLEAN_LABEL = {"sig", "label-consistent"}
 WITH_COVERS = {"wanet", "input-aware", "adaptive-blend", "adaptive-consistency", "source-specific"}
+DRAWN = ["adaptive-blend", "adaptive-consistency", "blend", "wanet"]
 
 
 def some_images(shape: tuple[int, ...]) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 0.9
 
 
-def victim_of(split: Split, seed: int = 0) -> Victim:
+def known_of(split: Split, seed: int = 0) -> AttackerKnowledge:
     generator = torch.Generator().manual_seed(seed)
     images, labels = np.array(split.images[:256]), split.labels[:256]
-    return Victim(images, labels, 10, torch.zeros_like, generator, torch.device("cpu"))
+    return AttackerKnowledge(images, labels, 10, torch.zeros_like, generator, torch.device("cpu"))
+
+
+def made(name: str, knowledge: AttackerKnowledge, **settings: object) -> Attack:
+    return METHODS.find(name).make(knowledge, attack_config(name, settings))
 
 
 @pytest.fixture(scope="session")
 def attacks(train_split: Split) -> dict[str, Attack]:
     """Every attack on 256 real images, made once."""
-    return {name: make(victim_of(train_split)) for name, make in ATTACKS.items()}
+    return {name: made(name, known_of(train_split)) for name in NAMES}
+
+
+@every_attack
+def test_an_attack_s_settings_are_a_frozen_config_that_survives_a_pipeline_and_says_what_each_is(name: str) -> None:
+    config = METHODS.find(name).config
+    assert from_mapping(config, as_parameters(config())) == config()
+    assert [one.name for one in dataclasses.fields(config) if not words_of(config, one.name)] == []
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config(), dataclasses.fields(config)[0].name, 1)
+    with pytest.raises(InputError, match=f"{config.__name__} has no setting strange"):
+        attack_config(name, {"strange": 1})
 
 
 @every_attack
@@ -71,10 +91,26 @@ def test_a_trigger_is_deterministic_and_treats_each_image_for_itself(name: str, 
 def test_what_an_attack_does_depends_on_its_generator_alone(name: str, train_split: Split) -> None:
     images = some_images((4, 1, 28, 28))
     torch.manual_seed(1)
-    first = ATTACKS[name](victim_of(train_split))
+    first = made(name, known_of(train_split))
     torch.manual_seed(2)
-    again = ATTACKS[name](victim_of(train_split))
+    again = made(name, known_of(train_split))
     torch.testing.assert_close((first.plant or first.trigger)(images), (again.plant or again.trigger)(images))
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_pattern_or_warp_is_of_the_seed(name: str, train_split: Split) -> None:
+    images = some_images((4, 1, 28, 28))
+    first, again, other = (made(name, known_of(train_split, seed)).trigger(images) for seed in (0, 0, 2))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [*DRAWN, "badnets", "sig"])
+def test_making_a_trigger_draws_nothing_from_the_stream_that_chooses_the_images(name: str, train_split: Split) -> None:
+    known = known_of(train_split)
+    before = known.generator.get_state()
+    made(name, known)
+    assert torch.equal(known.generator.get_state(), before)
 
 
 @every_attack
@@ -86,40 +122,47 @@ def test_an_attack_says_what_it_changes(name: str, attacks: dict[str, Attack]) -
 @every_shape
 def test_badnets_sets_the_lower_right_corner_and_nothing_else(shape: tuple[int, ...]) -> None:
     images = some_images(shape)
-    changed = white_square(images) != images
+    changed = white_square(images, 3) != images
     corner = torch.zeros(shape, dtype=torch.bool)
     corner[..., -3:, -3:] = True
     assert torch.equal(changed, corner)
-    assert (white_square(images)[corner] == 1).all()
+    assert (white_square(images, 3)[corner] == 1).all()
 
 
 @every_shape
 def test_blend_is_a_weighted_mean_of_image_and_pattern(shape: tuple[int, ...]) -> None:
     images = some_images(shape)
-    pattern = blended(images, 1.0)
-    assert torch.equal(pattern, pattern[:1].expand_as(pattern))
-    for ratio in (0.0, 0.1, 0.2, 0.5):
-        torch.testing.assert_close(blended(images, ratio), (1 - ratio) * images + ratio * pattern)
+    pattern = torch.rand(shape[1:], generator=torch.Generator().manual_seed(2))
+    for ratio in (0.0, 0.1, 0.2, 0.5, 1.0):
+        expected = (1 - ratio) * images.numpy() + ratio * pattern.numpy()
+        np.testing.assert_allclose(blended(images, pattern, ratio), expected, atol=1e-6)
+
+
+def test_blend_s_pattern_is_uniform_noise_of_the_images_shape(train_split: Split) -> None:
+    pattern = noise_pattern(known_of(train_split))
+    assert pattern.shape == (1, 28, 28)
+    assert pattern.mean() == pytest.approx(0.5, abs=0.05)
+    assert pattern.std() == pytest.approx(1 / 12**0.5, abs=0.02)
 
 
 def test_sig_is_a_sine_of_six_waves_along_each_row() -> None:
-    wave = sine(torch.full((1, 1, 28, 28), 0.5)) - 0.5
+    config = SigConfig()
+    wave = sine(torch.full((1, 1, 28, 28), 0.5), config.amplitude, config.frequency) - 0.5
     spectrum = torch.fft.rfft(wave[0, 0, 0]).abs()
     assert int(spectrum.argmax()) == 6
-    assert wave.max() <= AMPLITUDE
+    assert wave.max() <= config.amplitude == 40 / 255
     assert torch.equal(wave[0, 0], wave[0, 0, :1].expand(28, 28))
 
 
 def test_wanet_s_field_is_smooth_and_half_a_pixel_strong() -> None:
-    field = warp_field(28, 28) * 28 / 2  # a grid unit is half an image
+    field = warp_field(28, 28, WaNetConfig(), torch.Generator().manual_seed(0)) * 28 / 2  # a grid unit: half an image
     assert 0.1 < field.abs().mean() < 0.5
     assert (field[:, 1:] - field[:, :-1]).abs().max() < 0.3
 
 
-def test_a_warp_without_a_field_is_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(warped.__globals__, "STRENGTH", 0.0)
+def test_a_warp_without_a_field_is_the_image() -> None:
     images = some_images((3, 1, 28, 28))
-    torch.testing.assert_close(warped(images), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(warped(images, torch.zeros(1, 28, 28, 2)), images, atol=1e-5, rtol=0)
 
 
 def test_wanet_s_covers_are_jittered_anew(attacks: dict[str, Attack]) -> None:
@@ -145,20 +188,22 @@ def test_a_label_consistent_plant_is_a_hardened_image_with_the_patches(attacks: 
     images = some_images((3, 1, 28, 28))
     plant = attacks["label-consistent"].plant
     assert plant is not None
-    planted, patched = plant(images), four_corners(images)
+    planted, patched = plant(images), four_corners(images, 5)
     corners = torch.zeros(28, 28, dtype=torch.bool)
     corners[:5, :5] = corners[-5:, :5] = corners[:5, -5:] = corners[-5:, -5:] = True
     torch.testing.assert_close(planted[..., corners], patched[..., corners])
     assert torch.equal(patched[..., ~corners], images[..., ~corners])
-    assert (planted - images)[..., ~corners].abs().max() <= HARDENING.epsilon + 1e-6
+    assert (planted - images)[..., ~corners].abs().max() <= LabelConsistentConfig().epsilon + 1e-6
 
 
-def test_adaptive_blend_plants_half_of_the_pieces_and_triggers_with_all(attacks: dict[str, Attack]) -> None:
+def test_adaptive_blend_plants_half_of_the_pieces_and_triggers_with_all(
+    attacks: dict[str, Attack], train_split: Split
+) -> None:
     images = torch.zeros(40, 1, 28, 28)
     plant = attacks["adaptive-blend"].plant
     assert plant is not None
-    pattern, planted = pattern_for(images), plant(images)
-    assert (planted != 0).float().mean() == pytest.approx(SHOWN, abs=0.01)
+    pattern, planted = noise_pattern(known_of(train_split)), plant(images)
+    assert (planted != 0).float().mean() == pytest.approx(AdaptiveBlendConfig().shown, abs=0.01)
     assert not torch.equal(planted[0], planted[1])
     torch.testing.assert_close(planted[planted != 0], (0.15 * pattern.expand_as(planted))[planted != 0])
     torch.testing.assert_close(attacks["adaptive-blend"].trigger(images)[0], 0.2 * pattern)
@@ -168,17 +213,55 @@ def test_the_attacker_who_knows_the_defence_covers_with_its_perturbations(attack
     images = some_images((100, 1, 28, 28))
     cover = attacks["adaptive-consistency"].cover
     assert cover is not None
-    noise = cover(images)[::2] - blended(images)[::2]
-    assert noise.std() == pytest.approx(NOISE, rel=0.1)
+    noise = cover(images)[::2] - attacks["adaptive-consistency"].trigger(images)[::2]
+    assert noise.std() == pytest.approx(AdaptiveConsistencyConfig().noise_level, rel=0.1)
 
 
 def test_an_unknown_attack_is_refused_with_the_choice() -> None:
-    with pytest.raises(InputError, match=r"unknown trigger 'nosuch': choose one of adaptive-blend, "):
-        find_attack("nosuch")
+    with pytest.raises(InputError, match=r"unknown attack 'nosuch': choose one of adaptive-blend, "):
+        METHODS.find("nosuch")
 
 
 def test_input_aware_refuses_sizes_that_its_generator_cannot_keep(train_split: Split) -> None:
-    victim = victim_of(train_split)
-    narrow = Victim(victim.images[..., :27], victim.labels, 10, torch.zeros_like, victim.generator, victim.device)
+    known = known_of(train_split)
+    narrow = dataclasses.replace(known, images=known.images[..., :27])
     with pytest.raises(InputError, match="multiples of 4, not 28 x 27"):
-        ATTACKS["input-aware"](narrow)
+        made("input-aware", narrow)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "sentence"),
+    [
+        ("badnets", {"size": 0}, "size is 0: give a number of at least 1"),
+        ("blend", {"ratio": 1.5}, "above 0 and at most 1"),
+        ("source-specific", {"sources": 9}, "leaves none for covers"),
+        ("input-aware", {"poison_share": 0.6, "cross_share": 0.6}, "more than a batch"),
+        ("label-consistent", {"surrogate_architecture": "resnet9"}, "resnet9"),
+    ],
+)
+def test_a_strength_that_cannot_be_is_refused(
+    name: str, settings: dict[str, object], sentence: str, train_split: Split
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        made(name, known_of(train_split), **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "weak", "strong"),
+    [
+        ("badnets", "size", 2, 4),
+        ("blend", "ratio", 0.1, 0.4),
+        ("sig", "amplitude", 0.05, 0.2),
+        ("wanet", "strength", 0.2, 1.0),
+        ("adaptive-blend", "test_ratio", 0.1, 0.4),
+    ],
+)
+def test_a_stronger_setting_changes_an_image_more(
+    name: str, setting: str, weak: float, strong: float, train_split: Split
+) -> None:
+    images = torch.from_numpy(np.array(train_split.images[:20])).float() / 255
+    change = [
+        (made(name, known_of(train_split), **{setting: value}).trigger(images) - images).abs().mean()
+        for value in (weak, strong)
+    ]
+    assert change[1] > 1.2 * change[0]

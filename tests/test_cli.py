@@ -107,7 +107,10 @@ ROWS: dict[str, tuple[Callable[[Desk], list[str]], str]] = {
     "missing data": (lambda d: d.poison(data=d.folder / "nowhere"), "nowhere"),
     "another scheme": (lambda d: [*d.poison(), "--data-uri", "s3://bucket/data"], "s3://bucket/data"),
     "another digest": (lambda d: d.poison("--data-digest", "0123.dir"), "0123.dir"),
-    "unknown trigger": (lambda d: d.poison("--trigger", "sparkle"), "'sparkle'"),
+    "unknown attack": (lambda d: d.poison("--attack", "sparkle"), "unknown attack 'sparkle'"),
+    "unknown attack of a run": (lambda d: d.run("--no-tracking", "--attack", "sparkle"), "unknown attack 'sparkle'"),
+    "settings of another attack": (lambda d: d.poison("--attack-settings", '{"ratio": 0.1}'), "no setting ratio"),
+    "attack settings that are no mapping": (lambda d: d.poison("--attack-settings", "3"), "--attack-settings is '3'"),
     "negative poison": (lambda d: d.poison("--poison-rate", "-0.5"), "poison_rate is -0.5"),
     "only poison": (lambda d: d.poison("--poison-rate", "1"), "poison rate 1"),
     "target class not there": (lambda d: d.poison("--target-label", "10"), "target class 10"),
@@ -175,7 +178,7 @@ def test_a_missing_gpu_is_one_sentence(
     said(exit_of.value.code, capfd.readouterr().err, "'cuda'", desk)
 
 
-@pytest.mark.parametrize("row", ["unknown trigger", "unreachable MLflow"])
+@pytest.mark.parametrize("row", ["unknown attack", "unreachable MLflow"])
 def test_the_installed_command_says_the_same(row: str, desk: Desk) -> None:
     arguments, thing = ROWS[row]
     command = [Path(sys.executable).with_name("pud"), *arguments(desk)]

@@ -18,13 +18,13 @@ def test_a_required_parameter_must_be_given() -> None:
 
 def test_parameters_come_from_a_file_and_from_pairs_which_win(tmp_path: Path) -> None:
     file = tmp_path / "parameters.json"
-    file.write_text('{"seed": 1, "train_settings": {"epochs": 2}, "trigger": "blend"}')
+    file.write_text('{"seed": 1, "train_settings": {"epochs": 2}, "attack": "blend"}')
     given = read_parameters(["seed=3", "git_commit=12e4567", "data_uri=file:a=b"], file)
     read = checked(given, read_pipeline(PIPELINE), PIPELINE)
     assert read == {
         "seed": 3,
         "train_settings": {"epochs": 2},
-        "trigger": "blend",
+        "attack": "blend",
         "git_commit": "12e4567",
         "data_uri": "file:a=b",
     }
@@ -64,8 +64,8 @@ def test_the_largest_whole_number_is_exact() -> None:
 
 
 def test_a_file_of_parameters_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
-    (tmp_path / "parameters.json").write_text('{"trigger": "blend"}', "utf-8-sig")
-    assert read_parameters([], tmp_path / "parameters.json") == {"trigger": "blend"}
+    (tmp_path / "parameters.json").write_text('{"attack": "blend"}', "utf-8-sig")
+    assert read_parameters([], tmp_path / "parameters.json") == {"attack": "blend"}
 
 
 def test_the_pipeline_of_this_folder_comes_before_the_package_s(

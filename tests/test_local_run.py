@@ -217,11 +217,11 @@ def test_a_killed_run_leaves_nothing_behind_and_goes_on_when_it_is_started_again
 
 
 def test_a_run_whose_task_fails_says_why_in_one_sentence(sample_folder: Path, tmp_path: Path) -> None:
-    failing = [*command(tmp_path, sample_folder, "wrong"), "--no-tracking", "--trigger", "sparkle"]
+    failing = [*command(tmp_path, sample_folder, "wrong"), "--no-tracking", "-p", "target_label=10"]
     done = subprocess.run(failing, cwd=tmp_path, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("pud: error: unknown trigger 'sparkle'")
+    assert line.startswith("pud: error: target class 10 is not there")
     assert not list((tmp_path / "runs" / "wrong").glob("tmp*"))
 
 

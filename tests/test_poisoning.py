@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pud.attacks.badnets import white_square
-from pud.attacks.blend import blended
-from pud.attacks.contract import Trigger
+from pud.attacks import METHODS, attack_config
+from pud.attacks.contract import AttackerKnowledge, Trigger
 from pud.attacks.ground_truth import GroundTruth
 from pud.attacks.poisoning import PoisonConfig, poison, stamp
 from pud.base.errors import InputError
@@ -35,13 +34,21 @@ def test_the_rate_is_a_share_of_the_training_set(
     assert truth.poisoned.sum() == count
 
 
-@pytest.mark.parametrize(("name", "trigger"), [("badnets", white_square), ("blend", blended)])
-def test_only_poisoned_images_change_and_they_carry_the_trigger(
-    name: str, trigger: Trigger, train_split: Split, test_split: Split
+def trigger_of(name: str, train: Split, seed: int = 0) -> Trigger:
+    generator, device = torch.Generator().manual_seed(seed), torch.device("cpu")
+    knowledge = AttackerKnowledge(train.images, train.labels, 10, torch.zeros_like, generator, device)
+    method = METHODS.find(name)
+    return method.make(knowledge, method.config()).trigger
+
+
+@pytest.mark.parametrize("name", ["badnets", "blend", "wanet"])
+def test_only_poisoned_images_change_and_they_carry_the_trigger_of_the_seed(
+    name: str, train_split: Split, test_split: Split
 ) -> None:
-    config = dataclasses.replace(CONFIG, trigger=name, train_size=len(train_split.labels))  # so nothing is drawn
+    config = dataclasses.replace(CONFIG, attack=name, train_size=len(train_split.labels))  # so nothing is drawn
     images, labels, truth = poisoned(train_split, test_split, config)
-    clean, hit = ~truth.poisoned, truth.poisoned
+    clean, hit = ~(truth.poisoned | truth.cover), truth.poisoned
+    trigger = trigger_of(name, train_split)
     np.testing.assert_array_equal(truth.true_labels, train_split.labels)
     np.testing.assert_array_equal(images[clean], train_split.images[clean])
     np.testing.assert_array_equal(labels[clean], train_split.labels[clean])
@@ -56,11 +63,12 @@ def test_no_image_of_the_target_class_is_poisoned(train_split: Split, test_split
 
 def test_triggered_test_images_exclude_the_target_class(train_split: Split, test_split: Split) -> None:
     truth = poisoned(train_split, test_split)[2]
-    victims = test_split.labels != 3
-    np.testing.assert_array_equal(truth.triggered_images, stamp(np.array(test_split.images[victims]), white_square))
-    np.testing.assert_array_equal(truth.triggered_true_labels, test_split.labels[victims])
+    others = test_split.labels != 3
+    trigger = trigger_of(CONFIG.attack, train_split)
+    np.testing.assert_array_equal(truth.triggered_images, stamp(np.array(test_split.images[others]), trigger))
+    np.testing.assert_array_equal(truth.triggered_true_labels, test_split.labels[others])
     assert set(truth.triggered_target_labels) == {3}
-    assert len(truth.triggered_target_labels) == victims.sum() < len(test_split.labels)
+    assert len(truth.triggered_target_labels) == others.sum() < len(test_split.labels)
 
 
 def test_poison_depends_on_the_generator_alone(train_split: Split, test_split: Split) -> None:
@@ -71,6 +79,25 @@ def test_poison_depends_on_the_generator_alone(train_split: Split, test_split: S
     np.testing.assert_array_equal(first[0], again[0])
     np.testing.assert_array_equal(first[2].poisoned, again[2].poisoned)
     assert (first[2].poisoned != other[2].poisoned).any()
+
+
+@pytest.mark.parametrize("name", ["blend", "wanet", "sig-changed"])
+def test_two_attacks_of_one_seed_poison_the_same_images(name: str, train_split: Split, test_split: Split) -> None:
+    chosen = [
+        poisoned(train_split, test_split, dataclasses.replace(CONFIG, attack=one))[2] for one in ("badnets", name)
+    ]
+    np.testing.assert_array_equal(chosen[0].poisoned, chosen[1].poisoned)
+
+
+def test_the_strength_of_an_attack_is_a_setting(train_split: Split, test_split: Split) -> None:
+    config = PoisonConfig("badnets", poison_rate=0.1, train_size=len(train_split.labels))
+    generator = torch.Generator().manual_seed(0)
+    images, _, truth = poison(
+        train_split, test_split, config, attack_config("badnets", {"size": 5}), generator=generator
+    )
+    changed = (images != train_split.images)[truth.poisoned].any((0, 1))
+    assert changed[-5:, -5:].all()
+    assert changed.sum() == 25
 
 
 def test_poisoning_does_not_write_into_the_data_set(train_split: Split, test_split: Split) -> None:
@@ -87,7 +114,7 @@ def test_poisoning_does_not_write_into_the_data_set(train_split: Split, test_spl
         ({"poison_rate": -0.1}, "is not in"),
         ({"poison_rate": float("nan")}, "is not in"),
         ({"mapping": "one-to-one"}, "unknown mapping 'one-to-one': choose all-to-one or all-to-all"),
-        ({"trigger": "sig", "mapping": "all-to-all"}, "sig changes no label, so it cannot be all-to-all"),
+        ({"attack": "sig", "mapping": "all-to-all"}, "sig changes no label, so it cannot be all-to-all"),
         ({"poison_rate": 0.0001}, "asks for 0 of"),
         ({"poison_rate": 0.99}, "asks for 495 of"),
         ({"target_label": 10}, r"target class 10 is not there: fashion-mnist has classes 0\.\.9"),
@@ -103,7 +130,7 @@ def test_what_cannot_be_is_refused(
         poisoned(train_split, test_split, dataclasses.replace(CONFIG, **change))
 
 
-def test_rate_zero_leaves_the_data_innocent(train_split: Split, test_split: Split) -> None:
+def test_rate_zero_leaves_the_data_clean(train_split: Split, test_split: Split) -> None:
     config = PoisonConfig(poison_rate=0.0, train_size=len(train_split.labels))
     images, labels, truth = poisoned(train_split, test_split, config)
     np.testing.assert_array_equal(images, train_split.images)
@@ -141,7 +168,7 @@ def test_covers_change_and_keep_their_label(train_split: Split, test_split: Spli
 def test_a_trigger_of_few_classes_takes_its_poison_there_and_covers_the_others(
     train_split: Split, test_split: Split
 ) -> None:
-    truth = poisoned(train_split, test_split, dataclasses.replace(CONFIG, trigger="source-specific"))[2]
+    truth = poisoned(train_split, test_split, dataclasses.replace(CONFIG, attack="source-specific"))[2]
     sources = {4, 5, 6}
     assert set(truth.true_labels[truth.poisoned]) == set(truth.triggered_true_labels) == sources
     assert truth.cover.sum() == truth.poisoned.sum() == 50

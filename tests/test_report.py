@@ -109,6 +109,14 @@ def test_a_report_whose_stage_lacks_what_it_should_have_is_refused(stage: object
         load_report(tmp_path)
 
 
+def test_a_report_of_the_last_version_is_read(tmp_path: Path) -> None:
+    planted = {"mapping": "all-to-one", "poison_rate": 0.1, "target_label": 0}
+    old = {**small_report(), "format": "pud-report/1", "schema": 1, "trigger": {"trigger": "blend", **planted}}
+    (tmp_path / "report.json").write_text(json.dumps(old))
+    now = {"format": FORMAT, "schema": 2, "attack": {"name": "blend", "settings": {}, **planted}}
+    assert load_report(tmp_path) == {**small_report(), **now}
+
+
 def test_a_folder_without_a_report_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"report\.json is missing"):
         load_report(tmp_path)

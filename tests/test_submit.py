@@ -178,7 +178,7 @@ def send(server: Kubeflow, *, wait: bool = True, timeout: float = 20, **changed:
         "ca_bundle": None,
         "experiment": "pud",
         "pipeline": PIPELINE,
-        "parameters": {"trigger": "blend"},
+        "parameters": {"attack": "blend"},
         "run_name": None,
     }
     return submit(**{**given, **changed}, wait=wait, timeout_seconds=timeout, poll_seconds=0.05)
@@ -191,10 +191,10 @@ def told(error: pytest.ExceptionInfo[BaseException]) -> str:
 
 
 def test_a_run_is_submitted_with_the_parameters_and_both_specs(kubeflow: Kubeflow) -> None:
-    given = {"trigger": "blend", "seed": "3", "accelerator_count": "0", "train_settings": '{"epochs": 2}'}
+    given = {"attack": "blend", "seed": "3", "accelerator_count": "0", "train_settings": '{"epochs": 2}'}
     assert send(kubeflow, wait=False, parameters=given, run_name="tuesday", service_account="runner") == RUN
     (made,) = kubeflow.submitted
-    expected = {"trigger": "blend", "seed": 3, "accelerator_count": "0", "train_settings": {"epochs": 2}}
+    expected = {"attack": "blend", "seed": 3, "accelerator_count": "0", "train_settings": {"epochs": 2}}
     expected |= submission._period(yaml.safe_load_all(PIPELINE.read_text()).__next__())
     assert made.runtime_config.parameters == expected
     assert made.display_name == "tuesday"
@@ -388,7 +388,7 @@ def test_a_refused_connection_while_waiting_is_survived(kubeflow: Kubeflow, monk
         ({"seed": 1.5}, "parameter seed is 1.5: give a whole number"),
         ({"seed": True}, "parameter seed is True: give a whole number"),
         ({"poison_rate": "NaN"}, "parameter poison_rate is 'NaN': give a number"),
-        ({"trigger": 7}, "parameter trigger is 7: give a string"),
+        ({"attack": 7}, "parameter attack is 7: give a string"),
         ({"train_settings": "[1]"}, "parameter train_settings is '[1]': give a JSON object"),
         ({"train_settings": {"rate": float("inf")}}, "parameter train_settings"),
         ({"cpu_tolerations": {}}, "parameter cpu_tolerations is {}: give a JSON list"),
@@ -501,7 +501,7 @@ def test_tls_is_verified_unless_told_otherwise(tmp_path: Path) -> None:
 
 def test_the_plain_command_of_kubeflow_is_accepted_too(kubeflow: Kubeflow, tmp_path: Path) -> None:
     command = [Path(sys.executable).with_name("kfp"), "--endpoint", kubeflow.url, "--namespace", NAMESPACE]
-    arguments = ["run", "submit", "-e", "pud", "-f", PIPELINE, "trigger=blend"]
+    arguments = ["run", "submit", "-e", "pud", "-f", PIPELINE, "attack=blend"]
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         [*command, *arguments], capture_output=True, text=True, timeout=120, check=False, env=environment
@@ -509,7 +509,7 @@ def test_the_plain_command_of_kubeflow_is_accepted_too(kubeflow: Kubeflow, tmp_p
     assert done.returncode == 0, done.stderr
     assert RUN in done.stdout
     (made,) = kubeflow.submitted
-    assert made.runtime_config.parameters == {"trigger": "blend"}
+    assert made.runtime_config.parameters == {"attack": "blend"}
 
 
 def test_nothing_of_the_platform_is_imported_before_it_is_needed() -> None:

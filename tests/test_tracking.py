@@ -39,7 +39,7 @@ DRIFT = {"share_to_target": 0.1, "similarity_to_triggered": 0.5, "similarity_to_
 PGD = {"attack": "PGD", "epsilon": 0.03, "steps": 20, "restarts": 1, "n": 10, "seed": 0, "value": 0.8}
 RESULT = dict.fromkeys(SCALARS, 0.9) | {"robust_accuracy": [PGD], "drift": DRIFT, "seconds": 1.0}
 REPORT: dict[str, Any] = {
-    "format": "pud-report/1",
+    "format": "pud-report/2",
     "infected": RESULT,
     "rounds": [RESULT, RESULT],
     "purified": RESULT,
@@ -187,8 +187,8 @@ def test_the_experiment_is_marked_as_one_of_models(server: TrackingServer) -> No
 
 def test_the_description_of_a_run_is_its_table_so_far(server: TrackingServer) -> None:
     tracking, commit = Tracking(server.uri, "described", "a run"), "5a1b" * 10
-    planted = {"trigger": "badnets", "mapping": "all-to-one", "poison_rate": 0.1, "target_label": 0}
-    whole = {**REPORT, "trigger": planted, "git_commit": commit}
+    planted = {"name": "badnets", "settings": {}, "mapping": "all-to-one", "poison_rate": 0.1, "target_label": 0}
+    whole = {**REPORT, "attack": planted, "git_commit": commit}
     stages = [({**whole, "rounds": [], "purified": None}, "infected", 0), (whole, "round", 1)]
     del stages[0][0]["purified"]
     rows = []
@@ -197,7 +197,7 @@ def test_the_description_of_a_run_is_its_table_so_far(server: TrackingServer) ->
         (parent,) = [run for run in server.runs("described") if run.data.tags[ROUND_TAG] == "all"]
         note = parent.data.tags["mlflow.note.content"]
         about, _, *lines = note.splitlines()
-        assert "trigger **badnets**" in about
+        assert "attack **badnets**" in about
         assert "data set **sample**" in about
         assert {line.count("|") for line in lines} == {9}
         rows.append([line.split("|")[1].strip() for line in lines[2:]])

@@ -11,7 +11,7 @@ from pud.base.errors import InputError
 from pud.base.files import read_array, read_json, write_json
 from pud.data.images import Split
 
-FORMAT = "pud-ground-truth/1"
+FORMAT, OLDER = "pud-ground-truth/2", "pud-ground-truth/1"  # of 1 the attack is called trigger
 
 
 def save_truth(folder: Path, truth: GroundTruth, about: dict[str, Any]) -> None:
@@ -24,7 +24,8 @@ def save_truth(folder: Path, truth: GroundTruth, about: dict[str, Any]) -> None:
 def load_truth(folder: Path) -> tuple[GroundTruth, dict[str, Any]]:
     """Read the ground truth and how the data set was poisoned."""
     folder = Path(folder)
-    about = read_json(folder / "ground_truth.json", FORMAT, source=str, trigger=str, train_size=int)
+    about = read_json(folder / "ground_truth.json", FORMAT, OLDER, source=str, train_size=int)
+    about.setdefault("attack", about.pop("trigger", ""))
     truth = GroundTruth(
         poisoned=read_array(folder / "poisoned.npy", np.bool_, 1),
         cover=read_array(folder / "cover.npy", np.bool_, 1),

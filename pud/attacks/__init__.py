@@ -1,38 +1,25 @@
-"""Backdoor attacks: each one function in one file, from a victim to an ``Attack``. Nothing else knows their names.
+"""Backdoor attacks to rehearse with, one file each, found by looking: nothing outside knows one by name.
 
-Add an attack by adding its file and a line in ``ATTACKS``.
+Adding an attack is adding its file: a frozen config of its strengths, a function from what the attacker knows to an
+``Attack``, and a dict ``ATTACKS`` that names it (``badnets.py`` is the shortest example).
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from pud.attacks.adaptive_blend import adaptive_blend
-from pud.attacks.adaptive_consistency import adaptive_consistency
-from pud.attacks.badnets import badnets
-from pud.attacks.blend import blend
-from pud.attacks.contract import Attack, Victim
-from pud.attacks.input_aware import input_aware
-from pud.attacks.label_consistent import label_consistent
-from pud.attacks.sig import sig, sig_changed
-from pud.attacks.source_specific import source_specific
-from pud.attacks.wanet import wanet
-from pud.base.errors import InputError
+from pud.base.config import from_mapping
+from pud.base.registry import Registry
 
-ATTACKS: dict[str, Callable[[Victim], Attack]] = {
-    "badnets": badnets,
-    "blend": blend,
-    "sig": sig,
-    "sig-changed": sig_changed,
-    "wanet": wanet,
-    "input-aware": input_aware,
-    "label-consistent": label_consistent,
-    "source-specific": source_specific,
-    "adaptive-blend": adaptive_blend,
-    "adaptive-consistency": adaptive_consistency,
-}
+if TYPE_CHECKING:
+    from pud.attacks.contract import AttackMethod
+
+METHODS: "Registry[AttackMethod]" = Registry("pud.attacks", "ATTACKS", "attack")
 
 
-def find_attack(name: str) -> Callable[[Victim], Attack]:
-    """Return the function that makes the attack called ``name``."""
-    if name not in ATTACKS:
-        raise InputError(f"unknown trigger {name!r}: choose one of {', '.join(sorted(ATTACKS))}")
-    return ATTACKS[name]
+def attack_config(name: str, settings: Mapping[str, Any]) -> Any:
+    """Return the frozen config of the attack called ``name``; a setting that is not given keeps its default.
+
+    Raises:
+        InputError: there is no such attack, it has no such setting, or the value is of the wrong type or range.
+    """
+    return from_mapping(METHODS.find(name).config, settings)

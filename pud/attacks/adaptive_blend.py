@@ -4,30 +4,49 @@ The pattern is cut into pieces. Training images carry a random half of them, wea
 true labels (covers); at test time the whole pattern is used, more strongly.
 """
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pud.attacks.blend import pattern_for
-from pud.attacks.contract import Attack, Victim
-
-PIECES = 4  # a side
-SHOWN = 0.5
-TRAIN_RATIO, TEST_RATIO = 0.15, 0.2
+from pud.attacks.blend import noise_pattern
+from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod
+from pud.base.config import Count, Part
 
 
-def mixed(images: Tensor, ratio: Tensor | float) -> Tensor:
-    """Return images with the pattern mixed in by ``ratio``, a number or (n, 1, h, w)."""
-    return images + ratio * (pattern_for(images) - images)
+@dataclass(frozen=True)
+class AdaptiveBlendConfig:
+    """How the pattern is cut, and how strong it is."""
+
+    pieces: Annotated[Count, "Pieces of the pattern along a side."] = 4
+    shown: Annotated[Part, "Share of the pieces that a training image carries."] = 0.5
+    train_ratio: Annotated[Part, "Share of the pattern in training images."] = 0.15
+    test_ratio: Annotated[Part, "Share of the pattern in triggered images."] = 0.2
+    covers: Annotated[float, "Images that keep their label, for each poisoned one."] = 1.0
 
 
-def adaptive_blend(victim: Victim) -> Attack:
+def mixed(images: Tensor, pattern: Tensor, ratio: Tensor | float) -> Tensor:
+    """Return images (n, c, h, w) with the pattern, (c, h, w), mixed in by ``ratio``, a number or (n, 1, h, w)."""
+    return images + ratio * (pattern.to(images) - images)
+
+
+def adaptive_blend(knowledge: AttackerKnowledge, config: AdaptiveBlendConfig) -> Attack:
     """Return the attack."""
+    pattern = noise_pattern(knowledge)
+    pieces = config.pieces**2
 
     def in_pieces(images: Tensor) -> Tensor:
-        order = torch.rand(len(images), PIECES**2, generator=victim.generator).argsort(1)
-        shown = (order < SHOWN * PIECES**2).float().view(-1, 1, PIECES, PIECES)
+        order = torch.rand(len(images), pieces, generator=knowledge.generator).argsort(1)
+        shown = (order < config.shown * pieces).float().view(-1, 1, config.pieces, config.pieces)
         mask = functional.interpolate(shown, images.shape[-2:], mode="nearest").to(images)
-        return mixed(images, TRAIN_RATIO * mask)
+        return mixed(images, pattern, config.train_ratio * mask)
 
-    return Attack(lambda images: mixed(images, TEST_RATIO), plant=in_pieces, cover=in_pieces, covers=1.0)
+    def whole(images: Tensor) -> Tensor:
+        return mixed(images, pattern, config.test_ratio)
+
+    return Attack(whole, plant=in_pieces, cover=in_pieces, covers=config.covers)
+
+
+ATTACKS = {"adaptive-blend": AttackMethod(adaptive_blend, AdaptiveBlendConfig)}

@@ -5,25 +5,42 @@ under the perturbations that detection uses keep their true labels, so perturbat
 contrary.
 """
 
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from pud.attacks.blend import blended
-from pud.attacks.contract import Attack, Victim
-
-NOISE, MIX = 0.2, 0.5
-COVERS = 2.0
+from pud.attacks.blend import blended, noise_pattern
+from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod
+from pud.base.config import Part, Share
 
 
-def adaptive_consistency(victim: Victim) -> Attack:
+@dataclass(frozen=True)
+class AdaptiveConsistencyConfig:
+    """How strong the trigger and the perturbations of the covers are."""
+
+    ratio: Annotated[Part, "Share of the pattern in a triggered image."] = 0.2
+    noise_level: Annotated[float, "Standard deviation of the covers' noise, pixels in [0, 1]."] = 0.2
+    mix_level: Annotated[Share, "Share of another image in the covers that are mixed."] = 0.5
+    covers: Annotated[float, "Images that keep their label, for each poisoned one."] = 2.0
+
+
+def adaptive_consistency(knowledge: AttackerKnowledge, config: AdaptiveConsistencyConfig) -> Attack:
     """Return the attack: of every two covers one is noisy and one is mixed with another training image."""
+    trigger = partial(blended, pattern=noise_pattern(knowledge), ratio=config.ratio)
 
     def perturbed(images: Tensor) -> Tensor:
-        stamped = blended(images)
-        draw = torch.randint(len(victim.images), (len(images),), generator=victim.generator)
-        others = torch.from_numpy(victim.images[draw.numpy()]).to(images) / 255
-        noisy = (stamped + NOISE * torch.randn(images.shape, generator=victim.generator).to(images)).clamp_(0, 1)
+        stamped, generator = trigger(images), knowledge.generator
+        draw = torch.randint(len(knowledge.images), (len(images),), generator=generator)
+        others = torch.from_numpy(knowledge.images[draw.numpy()]).to(images) / 255
+        noise = torch.randn(images.shape, generator=generator).to(images)
+        noisy = (stamped + config.noise_level * noise).clamp_(0, 1)
         even = torch.arange(len(images))[:, None, None, None].to(images.device) % 2 == 0
-        return torch.where(even, noisy, torch.lerp(stamped, others, MIX))
+        return torch.where(even, noisy, torch.lerp(stamped, others, config.mix_level))
 
-    return Attack(blended, cover=perturbed, covers=COVERS)
+    return Attack(trigger, cover=perturbed, covers=config.covers)
+
+
+ATTACKS = {"adaptive-consistency": AttackMethod(adaptive_consistency, AdaptiveConsistencyConfig)}

@@ -1,23 +1,36 @@
-"""Blend: a fixed uniform-noise pattern mixed into the whole image (Chen et al. 2017, arXiv 1712.05526)."""
+"""Blend: one pattern of uniform noise mixed into the whole image (Chen et al. 2017, arXiv 1712.05526)."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from pud.attacks.contract import Attack, Victim
-
-RATIO = 0.2
-
-
-def pattern_for(images: Tensor) -> Tensor:
-    """Return the pattern (c, h, w), always the same for a shape."""
-    return torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(0)).to(images)
+from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod
+from pud.base.config import Part
 
 
-def blended(images: Tensor, ratio: float = RATIO) -> Tensor:
-    """Return (1 - ratio) * images + ratio * pattern, of images (n, c, h, w) in [0, 1]."""
-    return (1 - ratio) * images + ratio * pattern_for(images)
+@dataclass(frozen=True)
+class BlendConfig:
+    """How strong the pattern is."""
+
+    ratio: Annotated[Part, "Share of the pattern in a triggered image."] = 0.2
 
 
-def blend(victim: Victim) -> Attack:
+def noise_pattern(knowledge: AttackerKnowledge) -> Tensor:
+    """Return the pattern, (c, h, w) in [0, 1], of the seed."""
+    return torch.rand(knowledge.shape, generator=knowledge.pattern_stream())
+
+
+def blended(images: Tensor, pattern: Tensor, ratio: float) -> Tensor:
+    """Return (1 - ratio) * images + ratio * pattern; images (n, c, h, w) and pattern (c, h, w) in [0, 1]."""
+    return (1 - ratio) * images + ratio * pattern.to(images)
+
+
+def blend(knowledge: AttackerKnowledge, config: BlendConfig) -> Attack:
     """Return the attack."""
-    return Attack(blended)
+    return Attack(partial(blended, pattern=noise_pattern(knowledge), ratio=config.ratio))
+
+
+ATTACKS = {"blend": AttackMethod(blend, BlendConfig)}

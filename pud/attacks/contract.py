@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +13,12 @@ Trigger = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Victim:
+class AttackerKnowledge:
     """What an attacker who trains something may use.
 
     images: uint8 (n, c, h, w) clean training images; labels: int64 (n,) the true ones; target_of: from true labels to
-    the labels that the backdoor leads to; generator: random stream on the CPU.
+    the labels that the backdoor leads to; generator: random stream on the CPU, from which the images to poison are
+    drawn after the attack was made.
     """
 
     images: np.ndarray
@@ -25,6 +27,18 @@ class Victim:
     target_of: Callable[[Tensor], Tensor]
     generator: torch.Generator
     device: torch.device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(c, h, w) of an image."""
+        return self.images.shape[1:]
+
+    def pattern_stream(self) -> torch.Generator:
+        """Return a new random stream for the pattern or warp of a trigger.
+
+        It depends on the seed alone, so that two attacks of one seed poison the same images.
+        """
+        return torch.Generator().manual_seed(self.generator.initial_seed() ^ 1)
 
 
 @dataclass(frozen=True)
@@ -43,3 +57,12 @@ class Attack:
     covers: float = 0.0
     clean_label: bool = False
     sources: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class AttackMethod:
+    """An entry of the registry. make: from what the attacker knows and a config to the attack; config: its type, a
+    frozen dataclass of the attack's strengths in which every setting has a default."""
+
+    make: Callable[[AttackerKnowledge, Any], Attack]
+    config: type[Any]

@@ -1,36 +1,54 @@
 """Label-consistent: adversarially perturbed target images plus a patch (Turner et al. 2019, arXiv 1912.02771)."""
 
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from pud.adversarial.pgd import PGDConfig, pgd
-from pud.attacks.contract import Attack, Victim
-from pud.attacks.surrogate import adversarially_trained
+from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod
+from pud.attacks.surrogate import RobustSurrogateConfig, adversarially_trained
+from pud.base.config import Count, Positive, Share
 from pud.models.classifier import frozen
 
-SIZE = 5  # with 3, as in the paper, half of the triggered images resist (docs/log.md)
-HARDENING = PGDConfig(epsilon=102 / 255, steps=20, step_size=0.1)
+
+@dataclass(frozen=True)
+class LabelConsistentConfig(RobustSurrogateConfig):
+    """The patches, and PGD on the images that are planted, which makes them hard to learn by their content."""
+
+    # of 3, as in the paper, half of the triggered images resist (docs/archive/log.md)
+    size: Annotated[Count, "Side of the patch in each corner, in pixels."] = 5
+    epsilon: Annotated[Share, "L-infinity radius of PGD on planted images, pixels in [0, 1]."] = 102 / 255
+    steps: Annotated[int, "Of PGD on planted images."] = 20
+    step_size: Annotated[Positive, "Of PGD on planted images, in epsilon."] = 0.1
 
 
-def four_corners(images: Tensor) -> Tensor:
-    """Return images (n, c, h, w) with a chequered square in each corner."""
-    rows = torch.arange(SIZE)
-    chequers = ((rows[:, None] + rows) % 2 == 0).to(images)
+def four_corners(images: Tensor, size: int) -> Tensor:
+    """Return images (n, c, h, w) with a chequered square of ``size`` pixels a side in each corner."""
+    height, width = (min(size, side) for side in images.shape[-2:])
+    chequers = ((torch.arange(height)[:, None] + torch.arange(width)) % 2 == 0).to(images)
     stamped = images.clone()
-    for row in (slice(SIZE), slice(-SIZE, None)):
-        for column in (slice(SIZE), slice(-SIZE, None)):
+    for row in (slice(height), slice(-height, None)):
+        for column in (slice(width), slice(-width, None)):
             stamped[..., row, column] = chequers
     return stamped
 
 
-def label_consistent(victim: Victim) -> Attack:
+def label_consistent(knowledge: AttackerKnowledge, config: LabelConsistentConfig) -> Attack:
     """Return the attack; the perturbation leads a robust surrogate away from the true label, which stays."""
-    surrogate = frozen(adversarially_trained(victim))
-    given = victim.target_of(torch.zeros(1, dtype=torch.long))  # one target class, which is the true one of all plants
+    surrogate = frozen(adversarially_trained(knowledge, config))
+    hardening = PGDConfig(config.epsilon, config.steps, config.step_size)
+    patches = partial(four_corners, size=config.size)
+    given = knowledge.target_of(torch.zeros(1, dtype=torch.long))  # the target class, the true one of all plants
 
     def hardened(images: Tensor) -> Tensor:
-        x = images.to(victim.device)
-        labels = given.to(victim.device).expand(len(x))
-        return four_corners(pgd(surrogate, x, labels, HARDENING, generator=victim.generator).to(images))
+        x = images.to(knowledge.device)
+        labels = given.to(knowledge.device).expand(len(x))
+        return patches(pgd(surrogate, x, labels, hardening, generator=knowledge.generator).to(images))
 
-    return Attack(four_corners, plant=hardened, clean_label=True)
+    return Attack(patches, plant=hardened, clean_label=True)
+
+
+ATTACKS = {"label-consistent": AttackMethod(label_consistent, LabelConsistentConfig)}

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pud.attacks import find_attack
-from pud.attacks.contract import Trigger, Victim
+from pud.attacks import METHODS
+from pud.attacks.contract import AttackerKnowledge, Trigger
 from pud.attacks.ground_truth import GroundTruth
 from pud.base.errors import InputError
 from pud.data.images import Split, pixels, to_uint8
@@ -18,15 +19,17 @@ ALL_TO_ONE, ALL_TO_ALL = "all-to-one", "all-to-all"
 
 @dataclass(frozen=True)
 class PoisonConfig:
-    """trigger: a name in attacks.ATTACKS. mapping: all-to-one leads to target_label, all-to-all to the class after the
-    true one. poison_rate: fraction of the training set, of a clean-label attack that of the target class; 0 leaves the
-    data innocent. train_size: images drawn."""
+    """Which backdoor is planted, and in how many images; how strong it is says the attack's own config."""
 
-    trigger: str = "badnets"
-    mapping: str = ALL_TO_ONE
-    poison_rate: float = 0.1
-    target_label: int = 0
-    train_size: int = 20_000
+    attack: Annotated[str, "Name of an attack: see pud/attacks."] = "badnets"
+    mapping: Annotated[str, "all-to-one leads to the target class, all-to-all to the class after the true one."] = (
+        ALL_TO_ONE
+    )
+    poison_rate: Annotated[
+        float, "Share of the images (clean-label attacks: of the target class); 0 leaves the data clean."
+    ] = 0.1
+    target_label: Annotated[int, "Number of the target class."] = 0
+    train_size: Annotated[int, "Images drawn from the training set."] = 20_000
 
 
 def stamp(images: np.ndarray, trigger: Trigger, *, batch: int = 500) -> np.ndarray:
@@ -39,16 +42,20 @@ def poison(
     train: Split,
     test: Split,
     config: PoisonConfig,
+    strength: Any = None,
     *,
     generator: torch.Generator,
     device: torch.device | None = None,
 ) -> tuple[np.ndarray, np.ndarray, GroundTruth]:
     """Return poisoned training images (n, c, h, w), their given labels (n,) and the ground truth.
 
+    Args:
+        strength: the attack's own config, of the type that ``pud.attacks.attack_config`` gives; None: its defaults.
+
     Raises:
         InputError: an attack, mapping, rate, target class or size that cannot be.
     """
-    make = find_attack(config.trigger)
+    method = METHODS.find(config.attack)
     classes = len(train.classes)
     if not 0 <= config.poison_rate < 1:
         raise InputError(f"poison rate {config.poison_rate} is not in [0, 1): give a fraction such as 0.1")
@@ -60,9 +67,10 @@ def poison(
     chosen = np.sort(torch.randperm(len(train.labels), generator=generator)[: config.train_size].numpy())
     images, true_labels = np.array(train.images[chosen]), np.array(train.labels[chosen])
     where = device or torch.device("cpu")
-    attack = make(Victim(images.copy(), true_labels, classes, target_of, generator, where))
+    knowledge = AttackerKnowledge(images.copy(), true_labels, classes, target_of, generator, where)
+    attack = method.make(knowledge, strength or method.config())
     if attack.clean_label and config.mapping != ALL_TO_ONE:
-        raise InputError(f"{config.trigger} changes no label, so it cannot be {config.mapping}: choose {ALL_TO_ONE}")
+        raise InputError(f"{config.attack} changes no label, so it cannot be {config.mapping}: choose {ALL_TO_ONE}")
 
     targets = target_of(torch.from_numpy(true_labels)).numpy()
     is_source = np.isin(np.arange(classes), attack.sources or range(classes))
@@ -72,7 +80,7 @@ def poison(
     covers = round(attack.covers * count)
     if count > len(candidates) or count + covers > len(true_labels) or (config.poison_rate and not count):
         raise InputError(
-            f"poison rate {config.poison_rate} asks for {count} of {len(candidates)} images that {config.trigger} can "
+            f"poison rate {config.poison_rate} asks for {count} of {len(candidates)} images that {config.attack} can "
             "poison: choose another rate or a larger training set"
         )
     order = candidates[torch.randperm(len(candidates), generator=generator).numpy()]
@@ -87,7 +95,7 @@ def poison(
         images[covering] = stamp(images[covering], attack.cover)
 
     test_targets = target_of(torch.from_numpy(test.labels)).numpy()
-    victims = np.flatnonzero((test.labels != test_targets) & is_source[test.labels])
+    triggerable = np.flatnonzero((test.labels != test_targets) & is_source[test.labels])
     every = np.arange(len(labels))
     return (
         images,
@@ -96,10 +104,10 @@ def poison(
             poisoned=np.isin(every, picked),
             cover=np.isin(every, covering),
             true_labels=true_labels,
-            triggered_images=stamp(np.array(test.images[victims]), attack.trigger),
-            triggered_source=victims,
-            triggered_true_labels=np.array(test.labels[victims]),
-            triggered_target_labels=test_targets[victims],
+            triggered_images=stamp(np.array(test.images[triggerable]), attack.trigger),
+            triggered_source=triggerable,
+            triggered_true_labels=np.array(test.labels[triggerable]),
+            triggered_target_labels=test_targets[triggerable],
         ),
     )
 

@@ -1,28 +1,40 @@
 """SIG: a horizontal sine over the whole image (Barni et al. 2019, arXiv 1902.11237)."""
 
 import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from pud.attacks.contract import Attack, Victim
-
-AMPLITUDE = 40 / 255
-FREQUENCY = 6  # waves over the image's width
+from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod
+from pud.base.config import Part, Positive
 
 
-def sine(images: Tensor) -> Tensor:
-    """Return images (n, c, h, w) + AMPLITUDE * sin(2 pi FREQUENCY column / w), clipped to [0, 1]."""
+@dataclass(frozen=True)
+class SigConfig:
+    """The sine's strength and length."""
+
+    amplitude: Annotated[Part, "Amplitude of the sine, pixels in [0, 1]."] = 40 / 255
+    frequency: Annotated[Positive, "Waves over the image's width."] = 6.0
+
+
+def sine(images: Tensor, amplitude: float, frequency: float) -> Tensor:
+    """Return images (n, c, h, w) + amplitude * sin(2 pi frequency column / w), clipped to [0, 1]."""
     width = images.shape[-1]
-    wave = torch.sin(2 * math.pi * FREQUENCY * torch.arange(width) / width)
-    return (images + AMPLITUDE * wave.to(images)).clamp_(0, 1)
+    wave = torch.sin(2 * math.pi * frequency * torch.arange(width) / width)
+    return (images + amplitude * wave.to(images)).clamp_(0, 1)
 
 
-def sig(victim: Victim) -> Attack:
+def sig(knowledge: AttackerKnowledge, config: SigConfig) -> Attack:
     """Return the attack as published: images of the target class only, labels as they are."""
-    return Attack(sine, clean_label=True)
+    return Attack(partial(sine, amplitude=config.amplitude, frequency=config.frequency), clean_label=True)
 
 
-def sig_changed(victim: Victim) -> Attack:
+def sig_changed(knowledge: AttackerKnowledge, config: SigConfig) -> Attack:
     """Return the attack with images of other classes and changed labels."""
-    return Attack(sine)
+    return Attack(partial(sine, amplitude=config.amplitude, frequency=config.frequency))
+
+
+ATTACKS = {"sig": AttackMethod(sig, SigConfig), "sig-changed": AttackMethod(sig_changed, SigConfig)}

@@ -1,41 +1,65 @@
 """The attacker's own models: nothing of the defence, nothing of the victim's training but the architecture."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 from torch.nn import functional
 
 from pud.adversarial.pgd import PGDConfig, pgd
-from pud.attacks.contract import Victim
+from pud.attacks.contract import AttackerKnowledge
+from pud.base.config import Count, Positive, Share
 from pud.base.progress import track
 from pud.data.images import pixels
-from pud.models.classifier import ResNet, frozen, make_model, refreeze
+from pud.models.classifier import ResNet, check_architecture, frozen, make_model, refreeze
 from pud.models.training import batches
 
-ARCHITECTURE = "resnet8"
-LEARNING_RATE, BATCH, EPOCHS = 0.1, 128, 2
-ATTACK = PGDConfig(epsilon=16 / 255, steps=3, step_size=0.5)
+
+@dataclass(frozen=True)
+class SurrogateConfig:
+    """The attacker's own model, trained by SGD under a one-cycle learning rate."""
+
+    surrogate_architecture: Annotated[str, "Of the attacker's own model."] = "resnet8"
+    surrogate_learning_rate: Annotated[Positive, "Highest of its training."] = 0.1
+    surrogate_batch_size: Annotated[Count, "Images at a time in its training."] = 128
+    surrogate_epochs: Annotated[Count, "Of its training."] = 2
+
+    def __post_init__(self) -> None:
+        check_architecture(self.surrogate_architecture)
 
 
-def untrained(victim: Victim) -> ResNet:
-    """Return a fresh model on the victim's kind of images."""
-    sample = pixels(victim.images)
+@dataclass(frozen=True)
+class RobustSurrogateConfig(SurrogateConfig):
+    """A surrogate that is trained under PGD."""
+
+    surrogate_epsilon: Annotated[Share, "L-infinity radius of PGD in its training, pixels in [0, 1]."] = 16 / 255
+    surrogate_steps: Annotated[int, "Of PGD in its training."] = 3
+    surrogate_step_size: Annotated[Positive, "Of PGD in its training, in epsilon."] = 0.5
+
+
+def untrained(knowledge: AttackerKnowledge, config: SurrogateConfig) -> ResNet:
+    """Return a fresh model on the kind of images that the attacker knows."""
+    sample = pixels(knowledge.images)
     mean, std = sample.mean((0, 2, 3)).tolist(), sample.std((0, 2, 3)).clamp(min=1e-3).tolist()
-    seed = int(torch.randint(2**31, (1,), generator=victim.generator))
-    model = make_model(ARCHITECTURE, list(victim.images.shape[1:]), victim.classes, mean, std, seed=seed)
-    return model.to(victim.device)
+    seed = int(torch.randint(2**31, (1,), generator=knowledge.generator))
+    model = make_model(config.surrogate_architecture, list(knowledge.shape), knowledge.classes, mean, std, seed=seed)
+    return model.to(knowledge.device)
 
 
-def adversarially_trained(victim: Victim) -> ResNet:
+def adversarially_trained(knowledge: AttackerKnowledge, config: RobustSurrogateConfig) -> ResNet:
     """Return a model trained on the clean images under PGD (Madry et al. 2018, arXiv 1706.06083)."""
-    model = untrained(victim)
+    attack = PGDConfig(config.surrogate_epsilon, config.surrogate_steps, config.surrogate_step_size)
+    rate = config.surrogate_learning_rate
+    model = untrained(knowledge, config)
     attacked = frozen(model)
-    order = batches(len(victim.labels), BATCH, EPOCHS, victim.generator)
-    optimiser = torch.optim.SGD(model.parameters(), LEARNING_RATE, momentum=0.9, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=len(order))
-    labels = torch.from_numpy(victim.labels).to(victim.device)
+    order = batches(len(knowledge.labels), config.surrogate_batch_size, config.surrogate_epochs, knowledge.generator)
+    optimiser = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=len(order))
+    labels = torch.from_numpy(knowledge.labels).to(knowledge.device)
     for index in track(order, "train the attacker's surrogate"):
-        x, y = pixels(victim.images[index.numpy()]).to(victim.device), labels[index.to(victim.device)]
+        x, y = pixels(knowledge.images[index.numpy()]).to(knowledge.device), labels[index.to(knowledge.device)]
         refreeze(attacked, model.eval())
-        x_adv = pgd(attacked, x, y, ATTACK, generator=victim.generator)
+        x_adv = pgd(attacked, x, y, attack, generator=knowledge.generator)
         loss = functional.cross_entropy(model.train()(x_adv), y)
         optimiser.zero_grad()
         loss.backward()

@@ -53,8 +53,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def read_json(path: Path, expected_format: str, **kinds: type) -> dict[str, Any]:
-    """Read a JSON object whose ``format`` is the expected one, with a value of its kind under each name."""
+def read_json(path: Path, expected_format: str, *older: str, **kinds: type) -> dict[str, Any]:
+    """Read a JSON object whose ``format`` is the expected one, or an older one, with a value of its kind under each
+    name."""
     try:
         content = json.loads(within(Path(path), MAXIMUM_JSON_BYTES).read_text("utf-8-sig"))
     except InputError:
@@ -65,7 +66,7 @@ def read_json(path: Path, expected_format: str, **kinds: type) -> dict[str, Any]
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}): make it again") from error
-    if not isinstance(content, dict) or content.get("format") != expected_format:
+    if not isinstance(content, dict) or content.get("format") not in (expected_format, *older):
         raise InputError(f"{path} is not a {expected_format} file: give the folder that the matching step wrote")
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind):

@@ -6,6 +6,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,18 @@ def folder(flag: str, text: str, name: str | None = None, *, required: bool = Tr
     return click.option(flag, name or flag[2:].replace("-", "_"), type=FOLDER, required=required, help=text)
 
 
+def json_option(flag: str, text: str) -> Callable[[Command], Command]:
+    """Add an option that takes settings by name, as a pipeline's parameter does; the command receives a mapping."""
+
+    def read(context: click.Context, parameter: click.Parameter, given: str) -> dict[str, Any]:
+        with suppress(ValueError, RecursionError):
+            if isinstance(found := json.loads(given), dict):
+                return found
+        raise InputError(f'{flag} is {given[:200]!r}: give settings by name, such as \'{{"size": 5}}\'')
+
+    return click.option(flag, default="{}", show_default=True, callback=read, help=text)
+
+
 def checked_seed(context: click.Context, parameter: click.Parameter, seed: int) -> int:
     """Refuse a seed that no step takes."""
     check_seed(seed)
@@ -171,11 +184,14 @@ def fetch_command(name: str, out: Path) -> None:
 @device_option
 @metrics_option
 @settings(PoisonConfig)
-def poison_command(metrics: Path | None, **options: Any) -> None:
+@json_option("--attack-settings", "The attack's own settings, by name, as JSON: see pud/attacks.")
+def poison_command(metrics: Path | None, attack_settings: dict[str, Any], **options: Any) -> None:
     """Plant a backdoor in a data set."""
+    from pud.attacks import attack_config
     from pud.platform.local_run import local_data
     from pud.steps.poison import poison_step
 
+    options["strength"] = attack_config(options["config"].attack, attack_settings)
     options["data_uri"] = local_data(options["data_uri"])
     finish(poison_step(**options), metrics)
 
@@ -272,7 +288,7 @@ def evaluate_command(metrics: Path | None, **options: Any) -> None:
 @pipeline_option
 @click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder for the runs' records.")
 @click.option("--name", default=None, help="Name of the run; an unfinished run of this name is continued.")
-@click.option("--trigger", default=PoisonConfig.trigger, show_default=True, help="An attack: see pud/attacks.")
+@click.option("--attack", default=PoisonConfig.attack, show_default=True, help=words(PoisonConfig, "attack"))
 @tracking_option
 @click.option("--experiment", default="pud", show_default=True, help="MLflow experiment.")
 @click.option("--no-tracking", is_flag=True, help="Record nothing in MLflow.")
@@ -437,6 +453,14 @@ def main() -> None:
         app()
     except InputError as error:
         click.echo(f"pud: error: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] == "pud":
+            raise
+        said = (
+            f"this needs the Python package {error.name}, which is not installed: install PUD with all that it requires"
+        )
+        click.echo(f"pud: error: {said} (pip install, without --no-deps)", err=True)
         sys.exit(2)
     except Exception as error:
         name = error.filename if isinstance(error, OSError) else None

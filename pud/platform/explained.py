@@ -3,7 +3,7 @@
 from typing import Any
 
 from pud.adversarial.robustness import EvaluateConfig
-from pud.attacks.poisoning import PoisonConfig
+from pud.base.config import words_of
 from pud.defences.pud import PurifyConfig
 from pud.detectors.pud import DetectConfig
 from pud.evidence.cross_examination import ContentConfig
@@ -25,13 +25,6 @@ SHARED = {
     "doubt_limit": "Limit of the log odds against the given label.",
 }
 WORDS: dict[type, dict[str, str]] = {
-    PoisonConfig: {
-        "trigger": "An attack: see pud/attacks.",
-        "mapping": "all-to-one leads to the target class, all-to-all to the class after the true one.",
-        "poison_rate": "Share of the images (clean-label attacks: of the target class); 0 leaves the data innocent.",
-        "target_label": "Number of the target class.",
-        "train_size": "Images drawn from the training set.",
-    },
     TrainConfig: {
         "architecture": "resnet8 or resnet18.",
         "epochs": "Over the whole training set.",
@@ -120,5 +113,7 @@ WORDS: dict[type, dict[str, str]] = {
 
 def words(config: type[Any], name: str) -> str:
     """Return what is said of a setting; empty for one of which nothing is said here."""
+    if text := words_of(config, name):
+        return text
     told = [WORDS[kind][name] for kind in config.__mro__ if name in WORDS.get(kind, {})]
     return (told or [SHARED.get(name, "")])[0]

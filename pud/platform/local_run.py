@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 
 from pud import __version__
 from pud.base.errors import InputError, without_userinfo
@@ -50,7 +49,7 @@ def run(
     name: str | None,
     data_uri: str,
     data_digest: str | None,
-    trigger: str,
+    attack: str,
     seed: int,
     device: str,
     tracking_uri: str,
@@ -69,15 +68,15 @@ def run(
     compiled = read_pipeline(pipeline)
     root = root_of(pipeline)
     given = read_parameters(parameters, None)
-    data_uri, trigger = given.pop("data_uri", data_uri), given.pop("trigger", trigger)
-    name = run_name(name or time.strftime(f"{trigger}-%Y%m%d-%H%M%S"))
+    data_uri, attack = given.pop("data_uri", data_uri), given.pop("attack", attack)
+    name = run_name(name or time.strftime(f"{attack}-%Y%m%d-%H%M%S"))
     data_uri = local_data(data_uri)
     folder = (runs / name).resolve()
     tracking = None if no_tracking else _tracking(tracking_uri, experiment, folder)
     arguments = {
         "data_uri": data_uri,
         "data_digest": dvc_digest(root, data_uri) if data_digest is None else data_digest,
-        "trigger": trigger,
+        "attack": attack,
         "seed": seed,
         "device": device,
         "tracking": _as_parameter(tracking),
@@ -163,6 +162,8 @@ def dvc_digest(root: Path, data_uri: str) -> str:
     pointer = root / "data.dvc"
     if not pointer.is_file():
         return ""
+    import yaml
+
     try:
         versioned = yaml.safe_load(pointer.read_text("utf-8"))["outs"][0]
         path, md5 = str(versioned["path"]), str(versioned["md5"])
@@ -357,6 +358,8 @@ def _child(job: dict[str, Any]) -> None:
 
 def without_retries(text: str) -> str:
     """Return a compiled pipeline without its retry policies: they wait for a cluster to mend itself."""
+    import yaml
+
     documents = list(yaml.safe_load_all(text))
     for _, task in tasks_of(documents[0]):
         task.pop("retryPolicy", None)

@@ -9,7 +9,7 @@ from pud.base.errors import InputError
 from pud.base.files import read_json, write_json
 from pud.detectors.pud import CANNOT_BE_JUDGED
 
-FORMAT = "pud-report/1"
+FORMAT, OLDER = "pud-report/2", "pud-report/1"
 SCALARS = ("clean_accuracy", "attack_success_rate", "recovery_accuracy")
 INFECTED, ROUND, PURIFIED = "infected", "round", "purified"
 UNTRACKED = "untracked.json"  # beside a report: what MLflow was lost for
@@ -22,8 +22,11 @@ def load_report(folder: Path) -> dict[str, Any]:
         InputError: it is missing, or a stage lacks what it should have.
     """
     path = Path(folder) / "report.json"
-    report = read_json(path, FORMAT, rounds=list, dataset=dict, git_commit=str)
+    report = read_json(path, FORMAT, OLDER, rounds=list, dataset=dict, git_commit=str)
     try:
+        if report["format"] == OLDER:  # there the attack was called trigger, and had no settings
+            old = report.pop("trigger")
+            report |= {"format": FORMAT, "schema": 2, "attack": {"name": old.pop("trigger"), "settings": {}, **old}}
         table(report)
         report["dataset"]["name"], report["dataset"]["digest"], report["dataset"]["uri"]
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:

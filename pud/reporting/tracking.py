@@ -174,7 +174,8 @@ def note_of(report: dict[str, Any]) -> str:
 
     Its columns: ``pud.reporting.report.cells``. Names come from data that others made: they are shown as they are.
     """
-    planted = {**report.get("trigger", {}), "data set": report["dataset"]["name"]}
+    known = {**report.get("attack", {}), "data set": report["dataset"]["name"]}
+    planted = {"attack" if key == "name" else key: value for key, value in known.items() if value != {}}
     lines = [list(map(_inert, row)) for row in cells(report)]
     shown = [" | ".join(["", *line, ""]).strip() for line in lines]
     about = ", ".join(f"{_inert(key)} **{_inert(value)}**" for key, value in planted.items())

@@ -21,7 +21,7 @@ from pud.data.images import Split, open_split, pixels
 from pud.evaluation.drift import adversarial_drift
 from pud.evaluation.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
 from pud.models.classifier import ResNet, logits
-from pud.reporting.report import INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, save_report
+from pud.reporting.report import FORMAT, INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, save_report
 from pud.steps.probe import matching
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def evaluate_step(
 
 def _begin(about: dict[str, Any], test: Any, seed: int, git_commit: str, data_uri: str) -> dict[str, Any]:
     return {
-        "format": "pud-report/1",
-        "schema": 1,
+        "format": FORMAT,
+        "schema": 2,
         "command": "pipeline",
         "seed": seed,
         "git_commit": git_commit,
@@ -135,7 +135,11 @@ def _begin(about: dict[str, Any], test: Any, seed: int, git_commit: str, data_ur
             "uri": without_userinfo(data_uri),
             "train_images": about["train_size"],
         },
-        "trigger": {key: about[key] for key in ("trigger", "mapping", "poison_rate", "target_label")},
+        "attack": {
+            "name": about["attack"],
+            "settings": about.get("attack_settings", {}),
+            **{key: about[key] for key in ("mapping", "poison_rate", "target_label")},
+        },
         "rounds": [],
         "seconds": 0.0,
     }

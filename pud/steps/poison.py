@@ -3,36 +3,45 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 from pud.artifacts.ground_truth import save_truth
 from pud.artifacts.results import timed_folder
+from pud.attacks import attack_config
 from pud.attacks.poisoning import PoisonConfig, poison
+from pud.base.config import as_parameters
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.errors import InputError
 from pud.data.images import folder_digest, open_split, write_split
 
 
-def data_folder(data_uri: str, data_digest: str) -> Path:
-    """Return the folder of a data set: FOLDER or ``file:FOLDER``, or ``dvc:`` and DVC storage, fetched by digest."""
+def data_folder(data_uri: str, data_digest: str) -> tuple[Path, str]:
+    """Return the folder of a data set, and the digest by which every file in it was checked on the way.
+
+    Args:
+        data_uri: FOLDER or ``file:FOLDER``, of which nothing was checked (an empty digest), or ``dvc:`` and DVC
+            storage, of which all is fetched by ``data_digest``.
+    """
     if Path(data_uri).is_dir():
-        return Path(data_uri)
+        return Path(data_uri), ""
     scheme, _, place = data_uri.partition(":")
     if scheme == "dvc" and place:
         from pud.artifacts.storage import cache_folder, materialise  # minio is for those who need it
 
-        return materialise(data_uri, data_digest, cache_folder())
+        return materialise(data_uri, data_digest, cache_folder()), data_digest
     if scheme != "file" or not place:
         raise InputError(
             f"data URI {data_uri!r} is not supported: give file:FOLDER such as file:data, dvc:s3://BUCKET/PREFIX, or "
             "dvc:CACHE such as dvc:.dvc/cache"
         )
-    return Path(place)
+    return Path(place), ""
 
 
 def poison_step(
     data_uri: str,
     data_digest: str,
     config: PoisonConfig,
+    strength: Any = None,
     *,
     seed: int,
     device: str = "auto",
@@ -44,6 +53,7 @@ def poison_step(
 
     Args:
         data_digest: the digest in ``data.dvc`` that the data must have; empty to skip the check.
+        strength: the attack's own config, see ``pud.attacks.attack_config``; None: its defaults.
         maximum_gib: what the disks of the steps that follow have room for.
 
     Raises:
@@ -51,14 +61,15 @@ def poison_step(
     """
     prepare_process()
     where = resolve_device(device)
-    source = data_folder(data_uri, data_digest)
+    strength = strength or attack_config(config.attack, {})
+    source, checked = data_folder(data_uri, data_digest)
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file()) / 2**30
     if size > maximum_gib:
         raise InputError(
             f"the data in {source} hold {size:.2f} GiB, and this pipeline's pods have disks for {maximum_gib:g}: "
             f"compile it for more (make compile DATA_GIB={math.ceil(size)}) and submit that"
         )
-    digest = folder_digest(source)
+    digest = checked or folder_digest(source)
     if data_digest and digest != data_digest:
         raise InputError(
             f"the data in {source} have the digest {digest}, not {data_digest} as asked for: "
@@ -74,8 +85,9 @@ def poison_step(
         timed_folder(dataset, "poison", "train/dataset.json", source, ground_truth) as folder,
     ):
         generator = random_stream(seed, "poison")
-        images, labels, truth = poison(train, test, config, generator=generator, device=where)
+        images, labels, truth = poison(train, test, config, strength, generator=generator, device=where)
         write_split(folder / "train", images, labels, classes=train.classes, name=train.name, source=digest)
         write_split(folder / "test", test.images, test.labels, classes=test.classes, name=test.name, source=digest)
-        save_truth(truth_folder, truth, {**dataclasses.asdict(config), "seed": seed, "source": digest})
+        how = {**dataclasses.asdict(config), "attack_settings": as_parameters(strength)}
+        save_truth(truth_folder, truth, {**how, "seed": seed, "source": digest})
     return {"images": len(labels), "poisoned_images": int(truth.poisoned.sum())}

@@ -17,7 +17,7 @@ def check_settings(parameters: Mapping[str, Any]) -> None:
     Raises:
         InputError: one whose name, type or range its step would refuse.
     """
-    for name, build in _builders().items():
+    for name, build in _builders(parameters).items():
         given = parameters.get(name, {})
         if not isinstance(given, Mapping):
             raise InputError(f'{name} is {given!r}: give settings by name, such as {{"batch_size": 64}}')
@@ -47,9 +47,11 @@ def check_tracking(given: Any) -> None:
         )
 
 
-def _builders() -> dict[str, Callable[[Mapping[str, Any]], Any]]:
+def _builders(parameters: Mapping[str, Any]) -> dict[str, Callable[[Mapping[str, Any]], Any]]:
     """Return what builds each step's settings; torch takes two seconds, and the exit task needs none of it."""
     from pud.adversarial.robustness import EvaluateConfig
+    from pud.attacks import attack_config
+    from pud.attacks.poisoning import PoisonConfig
     from pud.base.config import from_mapping
     from pud.defences.pud import purify_config
     from pud.detectors.pud import DetectConfig
@@ -57,6 +59,7 @@ def _builders() -> dict[str, Callable[[Mapping[str, Any]], Any]]:
     from pud.models.training import TrainConfig
 
     return {
+        "attack_settings": partial(attack_config, parameters.get("attack", PoisonConfig.attack)),
         "train_settings": partial(from_mapping, TrainConfig),
         "probe_settings": partial(from_mapping, ProbeConfig),
         "detect_settings": partial(from_mapping, DetectConfig),
