@@ -31,6 +31,7 @@ from experiments.plan import (
     FORMAT,
     HELD_OUT_SEED,
     ONE,
+    RIVALS,
     SEEDS,
     WORK,
     Cell,
@@ -40,7 +41,6 @@ from experiments.plan import (
     other_rates,
 )
 from experiments.results import BOUNDS, FILTER, WORKED
-from experiments.rivals import RIVALS, Given
 from pud.adversarial.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
 from pud.artifacts.ground_truth import load_truth
 from pud.artifacts.model import load_model, save_model
@@ -52,7 +52,8 @@ from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.files import finished_folder, read_json, write_json
 from pud.base.progress import say
 from pud.data.images import Split, open_split, write_split
-from pud.defences.contract import State
+from pud.defences import defence_settings
+from pud.defences.contract import Selection, State
 from pud.defences.pud import PRESETS, PurifyConfig, purify
 from pud.detectors.pud import CLEAN, DetectConfig, Detection
 from pud.evaluation.metrics import attack_success_rate, detection_metrics, verdict_metrics
@@ -357,11 +358,13 @@ def rival(cell: Cell, entry: str) -> dict[str, Any]:
     name, _, rate = entry.rpartition(" lr=")
     device, material = resolve_device(), open_cell(cell)
     model, _ = load_model(infected(cell), device)
-    started = time.monotonic()
+    images, labels = clean_extra(cell)
+    started, state = time.monotonic(), State.initial(model, len(labels))
+    defence, config = defence_settings({"defence": RIVALS[name][0], "learning_rate": float(rate)})
     stream = random_stream(cell.seed, "rival")
-    repaired = RIVALS[name][0](model, Given(*clean_extra(cell), float(rate), stream, device))
+    defence.run(state, images, Selection.of_clean_images(labels), config, generator=stream, device=device)
     seconds = round(time.monotonic() - started, 1)
-    return measured(material, repaired) | {"seconds": seconds}
+    return measured(material, state.student) | {"seconds": seconds}
 
 
 def detected(cell: Cell, name: str) -> tuple[dict[str, Any], np.ndarray]:

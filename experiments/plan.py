@@ -36,6 +36,13 @@ REPEATED_SEED = 4  # what seed 3 mended, with other classes
 HELD_OUT_SEED = 5  # planned when DEFENCE 6 was frozen and nothing of the seed had been run
 MENDED = [("sig", ONE, 1), ("input-aware", ONE, 2), ("adaptive-blend", ONE, 1), ("adaptive-blend", ONE, 2)]  # by seed 3
 CLASSES = 10
+# rival defences as the results call them: (name in the registry, the learning rates at which each is tried)
+RIVALS = {
+    "fine-tuning": ("fine-tuning", (0.01, 0.05)),
+    "FT-SAM": ("ft-sam", (0.01, 0.05)),
+    "I-BAU": ("i-bau", (3e-4, 1e-3)),
+    "ANP": ("anp", (0.05, 0.2)),
+}
 # raised when the defence decides otherwise or learns otherwise: what was measured of an older one is measured again
 DEFENCE = 6  # since the first round unlearns only of classes that fall apart (pud/steps/purify.py)
 

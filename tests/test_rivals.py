@@ -1,16 +1,22 @@
-"""Rival defences keep one contract; what is at the heart of each is checked against its definition."""
+"""Other defences than ours: what is at the heart of each is checked against its definition."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from experiments import rivals
-from experiments.rivals import RIVALS, Given, prune, sam_climb, within_ball
-from pud.data.images import Split, pixels
+from pud.base.errors import InputError
+from pud.data.images import Split
+from pud.defences.anp import AnpConfig, anp, learn_masks, prune
+from pud.defences.fine_tuning import FineTuningConfig, fine_tune
+from pud.defences.ft_sam import sam_climb
+from pud.defences.i_bau import hypergradients, perturbed_loss, within_ball
+from pud.defences.repair import CleanSet, RepairConfig
 from pud.models.classifier import ResNet
 
-every_rival = pytest.mark.parametrize("name", RIVALS)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -19,36 +25,33 @@ def model() -> ResNet:
     return ResNet((1, 28, 28), 10, [0.286], [0.353], widths=(8, 16), blocks=(1, 1), stem_stride=2).eval()
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"EPOCHS": 2, "BATCH": 32, "BAU_ROUNDS": 1, "ANP_STEPS": 4}.items():
-        monkeypatch.setattr(rivals, name, value)
+def clean_set(split: Split, config: RepairConfig, n: int = 64) -> CleanSet:
+    return CleanSet(np.array(split.images[:n]), split.labels[:n], config, torch.Generator().manual_seed(0), CPU)
 
 
-def repaired(name: str, model: ResNet, split: Split, seed: int = 0) -> ResNet:
-    function, (rate, _) = RIVALS[name]
-    images, generator = np.array(split.images[:96]), torch.Generator().manual_seed(seed)
-    return function(model, Given(images, split.labels[:96], rate, generator, torch.device("cpu")))
-
-
-@every_rival
-def test_a_rival_returns_another_model_and_leaves_the_given_one(name: str, model: ResNet, train_split: Split) -> None:
+def test_a_repair_leaves_the_given_model_as_it_is(model: ResNet, train_split: Split) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    after = repaired(name, model, train_split)
-    assert not after.training
+    config = FineTuningConfig(epochs=1, batch_size=32)
+    fine_tune(model, clean_set(train_split, config), config)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert after.state_dict().keys() == before.keys()
-    assert torch.isfinite(after(pixels(train_split.images[:8].copy()))).all()
 
 
-@every_rival
-def test_a_rival_depends_on_its_generator_alone(name: str, model: ResNet, train_split: Split) -> None:
-    torch.manual_seed(1)
-    first = repaired(name, model, train_split)
-    torch.manual_seed(2)
-    again = repaired(name, model, train_split)
-    pairs = zip(first.state_dict().values(), again.state_dict().values(), strict=True)
-    assert all(torch.equal(one, other) for one, other in pairs)
+def test_an_epoch_holds_every_image_once_but_for_a_short_last_batch(train_split: Split) -> None:
+    clean = clean_set(train_split, RepairConfig(batch_size=20))
+    labels = torch.cat([y for _, y in clean.steps(1)])
+    assert len(labels) == 20 * clean.steps_per_epoch == 60
+    counts = torch.bincount(torch.from_numpy(clean.labels), minlength=10) - torch.bincount(labels, minlength=10)
+    assert counts.min() >= 0
+    assert counts.sum() == 4
+
+
+def test_colour_pictures_are_augmented_and_grey_ones_are_not(train_split: Split) -> None:
+    grey = clean_set(train_split, RepairConfig(batch_size=64))
+    colour = dataclasses.replace(grey, images=np.repeat(grey.images, 3, 1), generator=torch.Generator().manual_seed(0))
+    (one, _), (other, _) = next(grey.steps(1)), next(colour.steps(1))
+    in_order = torch.randperm(64, generator=torch.Generator().manual_seed(0)).numpy()
+    np.testing.assert_allclose(one.numpy(), grey.images[in_order] / 255, atol=1e-6)
+    assert not torch.equal(other[:, :1], one)
 
 
 def test_sharpness_aware_steps_have_the_radius_in_the_weights_own_metric() -> None:
@@ -59,6 +62,36 @@ def test_sharpness_aware_steps_have_the_radius_in_the_weights_own_metric() -> No
     assert float(relative.norm().detach()) == pytest.approx(0.7)
 
 
+@pytest.mark.parametrize(("length", "expected"), [(3.0, 3.0), (30.0, 10.0)])
+def test_a_perturbation_stays_in_its_ball(length: float, expected: float) -> None:
+    delta = torch.ones(1, 1, 2, 2) * length / 2
+    assert float(within_ball(delta, 10.0).norm()) == pytest.approx(expected)
+
+
+def test_a_hypergradient_without_a_perturbation_of_the_outer_loss_is_the_plain_gradient() -> None:
+    torch.manual_seed(0)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
+    x, y, delta = torch.rand(5, 1, 2, 2).double(), torch.tensor([0, 1, 2, 0, 1]), torch.rand(1, 1, 2, 2).double() / 10
+    weights = list(linear.parameters())
+    found = hypergradients(linear, weights, x, y, delta, torch.zeros(5, 1, 1, 1).double(), 3)
+    plain = torch.autograd.grad(perturbed_loss(linear, x, y, torch.zeros_like(delta)), weights)
+    for one, other in zip(found, plain, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_learning_masks_leaves_weights_and_statistics_and_stays_between_0_and_1(
+    model: ResNet, train_split: Split
+) -> None:
+    before = {key: value.clone() for key, value in model.state_dict().items() if "num_batches" not in key}
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    config = AnpConfig(steps=6, batch_size=32)
+    masks = learn_masks(model.requires_grad_(False), norms, clean_set(train_split, config), config)
+    assert [mask.shape for mask in masks] == [norm.weight.shape for norm in norms.values()]
+    assert all(0 <= mask.min() <= mask.max() <= 1 for mask in masks)
+    assert min(float(mask.min()) for mask in masks) < 1
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
+
+
 def test_pruning_takes_the_lowest_masks_of_all_layers_as_far_as_is_allowed() -> None:
     norms, answers = [nn.BatchNorm2d(3), nn.BatchNorm2d(2)], iter([True, True, False])
     nn.init.constant_(norms[0].bias, 5)
@@ -67,7 +100,7 @@ def test_pruning_takes_the_lowest_masks_of_all_layers_as_far_as_is_allowed() -> 
     assert norms[0].bias.tolist() == [5, 5, 5]
 
 
-@pytest.mark.parametrize(("length", "expected"), [(3.0, 3.0), (30.0, 10.0)])
-def test_a_perturbation_stays_in_its_ball(length: float, expected: float) -> None:
-    delta = torch.ones(1, 1, 2, 2) * length / 2
-    assert float(within_ball(delta, 10.0).norm()) == pytest.approx(expected)
+def test_a_network_without_batch_norms_cannot_be_pruned_by_anp(train_split: Split) -> None:
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    with pytest.raises(InputError, match="anp prunes channels of batch norms, and this network has none"):
+        anp(plain, clean_set(train_split, AnpConfig()), AnpConfig())

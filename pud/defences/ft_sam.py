@@ -33,12 +33,12 @@ def ft_sam(model: nn.Module, clean: CleanSet, config: FtSamConfig) -> nn.Module:
         climbs = sam_climb(weights, config.radius)
         with torch.no_grad():
             for weight, climb in zip(weights, climbs, strict=True):
-                weight += climb
+                weight.add_(climb)
         optimiser.zero_grad()
         functional.cross_entropy(repaired(x), y).backward()
         with torch.no_grad():
             for weight, climb in zip(weights, climbs, strict=True):
-                weight -= climb
+                weight.sub_(climb)
         optimiser.step()
         schedule.step()
     return repaired.eval()

@@ -4,18 +4,18 @@ Their papers give each a separate set of clean images. In a pipeline nobody has 
 detection suspects least: of each class's clean verdicts the share ``clean_share``, so at most that share of the data.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol, TypeVar
+from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pud.base.config import Count, Part, from_mapping
+from pud.base.config import Part, from_mapping
 from pud.base.progress import track
-from pud.data.images import pixels
+from pud.data.batches import BatchConfig, Batches, RandomStream
 from pud.defences.contract import Defence, Selection, SelectionRule, State
 from pud.models.training import batches, warn_of_few_steps
 
@@ -23,11 +23,10 @@ C = TypeVar("C", bound="RepairConfig")
 
 
 @dataclass(frozen=True)
-class RepairConfig:
-    """clean_share: of each class's clean verdicts, the least suspicious first; batch_size: images in a step."""
+class RepairConfig(BatchConfig):
+    """clean_share: of each class's clean verdicts, the least suspicious first; the rest as in ``BatchConfig``."""
 
     clean_share: Part = 0.05
-    batch_size: Count = 128
 
 
 @dataclass(frozen=True)
@@ -36,30 +35,36 @@ class CleanSet:
 
     images: np.ndarray
     labels: np.ndarray
-    batch_size: int
+    config: RepairConfig
     generator: torch.Generator
     device: torch.device
+
+    @cached_property
+    def pictures(self) -> Batches:
+        """The images, on the device where they fit."""
+        return Batches(self.images, self.device, resident_gib=self.config.resident_gib)
 
     @property
     def steps_per_epoch(self) -> int:
         """The batches of an epoch: the short last one is left out, but for the only one."""
-        return max(1, len(self.labels) // self.batch_size)
+        return max(1, len(self.labels) // self.config.batch_size)
 
     def steps(self, epochs: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches of images in [0, 1] and labels."""
+        """Yield batches of images in [0, 1], augmented, and their labels."""
+        order = batches(len(self.labels), self.config.batch_size, epochs, self.generator)
+        augment = self.config.augmentation(self.images.shape[1])
+        random = RandomStream(self.generator, self.device) if augment else None
         targets = torch.from_numpy(self.labels)
-        for index in track(batches(len(self.labels), self.batch_size, epochs, self.generator), "repair"):
-            yield pixels(self.images[index.numpy()]).to(self.device), targets[index].to(self.device)
+        for index, x in enumerate(track(self.pictures.stream(order), "repair", total=len(order))):
+            x = augment(x, random.at(index)) if augment and random else x
+            yield x, targets[order[index]].to(self.device)
 
 
-class Repair(Protocol[C]):
-    """Returns a repaired copy of a model, in evaluation mode; the given model stays as it is."""
+def repair_defence(name: str, config_type: type[C], repair: Callable[[nn.Module, CleanSet, C], nn.Module]) -> Defence:
+    """Return the registry's entry for a repair.
 
-    def __call__(self, model: nn.Module, clean: CleanSet, config: C) -> nn.Module: ...
-
-
-def repair_defence(name: str, config_type: type[C], repair: Repair[C]) -> Defence:
-    """Return the registry's entry for a repair."""
+    repair: returns a repaired copy of a model, in evaluation mode; the given model stays as it is.
+    """
 
     def run(
         state: State,
@@ -72,7 +77,7 @@ def repair_defence(name: str, config_type: type[C], repair: Repair[C]) -> Defenc
     ) -> None:
         chosen = np.flatnonzero(selection.clean)
         warn_of_few_steps(len(chosen), config.batch_size)
-        clean = CleanSet(images[chosen], selection.labels[chosen], config.batch_size, generator, device)
+        clean = CleanSet(images[chosen], selection.labels[chosen], config, generator, device)
         state.replace_model(repair(state.student, clean, config))
 
     return Defence(
