@@ -1,6 +1,6 @@
 """Purify a model: adversarial fine-tuning with a mean teacher, unlearning and recovery in the same steps (paper, 3)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -9,22 +9,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pud.adversarial.pgd import PGDConfig, pgd
-from pud.base.config import Count, Part, Positive, Share, as_parameters, from_mapping
+from pud.adversarial.pgd import PGDConfig, ascend, random_start
+from pud.base.captured import CapturedStep
+from pud.base.config import Part, Positive, Share, as_parameters, from_mapping
 from pud.base.device import autocast
 from pud.base.errors import InputError
+from pud.base.processes import add_up, own, shared_norms
+from pud.base.processes import count as processes
 from pud.base.progress import track
-from pud.data.images import pixels
+from pud.data.batches import BatchConfig, Batches, RandomStream
 from pud.defences.contract import Defence, Selection, SelectionRule, State
+from pud.defences.trigger import AffineTrigger, estimate_trigger
 from pud.detectors.pud import DetectConfig
 from pud.models.classifier import frozen, refreeze
-from pud.models.training import batches, warn_of_few_steps
+from pud.models.training import batches, sgd, warn_of_few_steps
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class PurifyConfig:
+class PurifyConfig(BatchConfig):
     """Settings of purification; tuples have a number for each round, the last one serves all further rounds.
 
     keep: share of each class's clean verdicts to train on, the least suspicious first. adversarial_epochs: of a round's
@@ -47,7 +51,6 @@ class PurifyConfig:
     learning_rate: tuple[Positive, ...] = (0.05, 0.15)
     momentum: Part = 0.9
     weight_decay: float = 5e-4
-    batch_size: Count = 128
     epsilon: tuple[float, ...] = (8 / 255, 9 / 255)
     steps: int = 3
     step_size: float = 0.4
@@ -126,46 +129,30 @@ def of_round(schedule: tuple[T, ...], round_index: int) -> T:
     return schedule[min(round_index, len(schedule) - 1)]
 
 
-@dataclass(frozen=True)
-class AffineTrigger:
-    """Per-pixel affine estimate of a trigger: stamped = scale * image + shift, each (c, h, w)."""
+def teacher_update(teacher: nn.Module, student: nn.Module, decay: float) -> Callable[[], None]:
+    """Return what moves the teacher's parameters and buffers to the student's (Tarvainen and Valpola 2017, 1703.01780).
 
-    scale: Tensor
-    shift: Tensor
-
-    def __call__(self, images: Tensor, strength: Tensor | float = 1.0) -> Tensor:
-        """Return images (n, c, h, w) moved ``strength`` times, a number or (n, 1, 1, 1), as far as the trigger does."""
-        return (images + strength * ((self.scale - 1) * images + self.shift)).clamp_(0, 1)
-
-
-def estimate_trigger(accused: Tensor, clean: Tensor) -> AffineTrigger:
-    """Estimate the trigger that leads from clean to accused images, (n, c, h, w) and (m, c, h, w), by their moments.
-
-    A stamp a * x + b has the standard deviation a * std(x) and the mean a * mean(x) + b; pixels that are constant in
-    the clean images are taken as shifted only.
+    It moves all of them in a few kernels; they must stay the same tensors.
     """
-    spread = clean.std(0)
-    scale = torch.where(spread > 1e-3, accused.std(0) / spread.clamp(min=1e-3), torch.ones_like(spread)).clamp(0, 1)
-    return AffineTrigger(scale, accused.mean(0) - scale * clean.mean(0))
+    pairs = list(zip(teacher.state_dict().values(), student.state_dict().values(), strict=True))
+    moved = [pair for pair in pairs if pair[0].is_floating_point()]
+    counted = [pair for pair in pairs if not pair[0].is_floating_point()]
 
-
-@torch.no_grad()
-def update_teacher(teacher: nn.Module, student: nn.Module, decay: float) -> None:
-    """Move the teacher's parameters and buffers to the student's (Tarvainen and Valpola 2017, arXiv 1703.01780)."""
-    for old, new in zip(teacher.state_dict().values(), student.state_dict().values(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, 1 - decay)
-        else:
+    @torch.no_grad()
+    def update() -> None:
+        torch._foreach_lerp_([old for old, _ in moved], [new for _, new in moved], 1 - decay)
+        for old, new in counted:
             old.copy_(new)
+
+    return update
 
 
 def forget(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of -log(1.001 - p(label)), from logits (n, k) and the labels of accused images, (n,).
+    """Return -log(1.001 - p(label)), (n,), from logits (n, k) and the labels of accused images, (n,).
 
     A push of at most 6.9 away from these labels.
     """
-    given = logits.softmax(1).gather(1, labels[:, None])
-    return -torch.log1p(1e-3 - given).mean()
+    return -torch.log1p(1e-3 - logits.softmax(1).gather(1, labels[:, None])[:, 0])
 
 
 def purify(
@@ -187,71 +174,107 @@ def purify(
     the student on (image, right label), on agreeing with its teacher, on forgetting accused images' labels, and on
     staying near what it was.
     """
-    student, teacher = state.student, state.teacher
     done = state.rounds_done
-    epochs, learning_rate = of_round(config.epochs, done), of_round(config.learning_rate, done)
+    epochs = of_round(config.epochs, done)
     clean = np.flatnonzero(state.clean)
     rejected = np.flatnonzero(unlearned) if unlearned is not None else clean[:0]
     accused, trusted = np.flatnonzero(state.accused), np.flatnonzero(state.clean & ~state.accused)
-    given = torch.from_numpy(labels)
-    attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)
-    trigger = None
-    if len(accused) > 1 and len(trusted) > 1:
-        estimate = estimate_trigger(pixels(images[accused]), pixels(images[trusted]))
-        trigger = AffineTrigger(estimate.scale.to(device), estimate.shift.to(device))
-    optimiser = torch.optim.SGD(
-        student.parameters(),
-        lr=learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=True,
-    )
-    order = batches(len(clean), config.batch_size, epochs, generator)
+    pictures, random = Batches(images, device, resident_gib=config.resident_gib), RandomStream(generator, device)
+    augment = config.augmentation(images.shape[1])
+    trigger = estimate_trigger(pictures, accused, trusted) if len(accused) > 1 and len(trusted) > 1 else None
+    order = [clean[index.numpy()] for index in batches(len(clean), config.batch_size, epochs, generator)]
+    size = len(order[0])
+    forgotten = int(config.unlearn_fraction * size) if len(rejected) else 0
+    most = int(of_round(config.adversarial_fraction, done) * size)
     attacked_steps = len(order) * min(1.0, of_round(config.adversarial_epochs, done) / epochs)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 1.4 * (1 - step / len(order))))
-    attacked_model, elder = frozen(student), frozen(teacher)
-    reference = [parameter.detach().clone() for parameter in student.parameters()]
-    for step, index in enumerate(track(order, "purify")):
-        chosen = clean[index.numpy()]
-        x, target = pixels(images[chosen]).to(device), given[chosen].to(device)
-        if trigger is not None:
-            stamped = torch.rand(len(x), generator=generator) < config.stamp_rate
-            stamped &= ~torch.from_numpy(state.accused[chosen])  # a relabelled image carries the trigger itself
-            strength = 1 + (config.stamp_strength - 1) * torch.rand(len(x), 1, 1, 1, generator=generator)
-            x = torch.where(stamped.to(device)[:, None, None, None], trigger(x, strength.to(device)), x)
-        extra = rejected[:0]
-        if len(rejected):
-            drawn = torch.randint(len(rejected), (int(config.unlearn_fraction * len(x)),), generator=generator)
-            extra = rejected[drawn.numpy()]
-        attacked = int(of_round(config.adversarial_fraction, done) * len(x)) if step < attacked_steps else 0
-        if attacked:
-            refreeze(attacked_model, student)
-            with autocast(device):
-                x_adv = pgd(attacked_model, x[:attacked], target[:attacked], attack, generator=generator)
-            x = torch.cat([x_adv, x[attacked:]])
-        student.train()
-        with autocast(device):
-            output = student(torch.cat([x, pixels(images[extra]).to(device)]) if len(extra) else x)
-        output = output.float()
-        right, wrong = output[: len(x)], output[len(x) :]
-        loss = functional.cross_entropy(right, target)
-        if config.consistency_weight:
-            refreeze(elder, teacher)
-            with torch.no_grad(), autocast(device):
-                agreed = elder(x).float().softmax(1)
-            loss = loss + config.consistency_weight * (right.softmax(1) - agreed).square().sum(1).mean()
-        if len(extra):
-            loss = loss + config.unlearn_weight * forget(wrong, given[extra].to(device))
-        if config.reference_weight:
-            moved = zip(student.parameters(), reference, strict=True)
-            loss = loss + config.reference_weight * sum(functional.l1_loss(*pair, reduction="sum") for pair in moved)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        update_teacher(teacher, student, config.ema_decay)
-    student.eval()
+    learner = _Learner(state, config, size, forgotten, device)
+    steps = {count: CapturedStep(learner.step, device) for count in (0, most)}
+    decline = torch.optim.lr_scheduler.LambdaLR(learner.optimiser, lambda step: min(1.0, 1.4 * (1 - step / len(order))))
+    given, carrying = torch.from_numpy(labels).to(device), torch.from_numpy(state.accused).to(device)
+    state.student.train()
+    with shared_norms(state.student):
+        for index, x in enumerate(track(pictures.stream(order), "purify", total=len(order))):
+            numbers, chosen = random.at(index), torch.from_numpy(order[index]).to(device)
+            if trigger is not None:  # not on a relabelled image, which carries the trigger itself
+                x = stamp_some(x, trigger, ~carrying[chosen], config, numbers)
+            x = augment(x, numbers) if augment else x
+            extra = rejected[:0]
+            if forgotten:
+                extra = rejected[torch.randint(len(rejected), (forgotten,), generator=generator).numpy()]
+            wrong = pictures[extra]
+            wrong = augment(wrong, numbers) if augment and forgotten else wrong
+            count = most if index < attacked_steps else 0
+            start = random_start(x[:count], learner.attack.epsilon, numbers)
+            target, wrong_target = given[chosen], given[torch.from_numpy(extra).to(device)]
+            parts = (x[:count], start, target[:count], x[count:], target[count:], wrong, wrong_target)
+            steps[count](*map(own, parts))
+            decline.step()
+    state.student.eval()
     state.rounds_done += 1
+
+
+def stamp_some(
+    images: Tensor, trigger: AffineTrigger, allowed: Tensor, config: PurifyConfig, generator: torch.Generator
+) -> Tensor:
+    """Return images (n, c, h, w) of which a share of those allowed (bool, (n,)) carries the trigger or a stronger."""
+    chance, strength = torch.rand(2, len(images), 1, 1, 1, generator=generator, device=images.device)
+    carries = (chance < config.stamp_rate) & allowed[:, None, None, None]
+    return torch.where(carries, trigger(images, 1 + (config.stamp_strength - 1) * strength), images)
+
+
+class _Learner:
+    """What a step of purification changes: student and teacher, and the folded copies that stand for them."""
+
+    def __init__(self, state: State, config: PurifyConfig, images: int, forgotten: int, device: torch.device) -> None:
+        """images, forgotten: how many of each a step has, over all processes."""
+        done, self.config, self.device = state.rounds_done, config, device
+        self.images, self.forgotten = images, forgotten
+        self.student, self.teacher = state.student, state.teacher
+        self.attacked, self.elder = frozen(state.student), frozen(state.teacher)
+        self.attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)
+        rate = of_round(config.learning_rate, done)
+        self.optimiser = sgd(state.student, rate, config.momentum, config.weight_decay, device)
+        self.update_teacher = teacher_update(state.teacher, state.student, config.ema_decay)
+        self.reference = [parameter.detach().clone() for parameter in state.student.parameters()]
+
+    def step(
+        self,
+        attacked: Tensor,
+        start: Tensor,
+        attacked_target: Tensor,
+        x: Tensor,
+        target: Tensor,
+        wrong: Tensor,
+        wrong_target: Tensor,
+    ) -> None:
+        """Learn from images that are attacked from their start and from images as they are, under right labels, and
+        from images whose labels are to be forgotten; each (n, c, h, w) and (n,), an n of its own."""
+        config = self.config
+        if len(attacked):
+            refreeze(self.attacked, self.student)
+            with autocast(self.device):
+                x_adv = ascend(self.attacked, start, attacked, attacked_target, self.attack)
+            x, target = torch.cat([x_adv, x]), torch.cat([attacked_target, target])
+        with autocast(self.device):
+            output = self.student(torch.cat([x, wrong]) if len(wrong) else x)
+        right, given = output[: len(x)].float(), output[len(x) :].float()
+        loss = functional.cross_entropy(right, target, reduction="sum") / self.images
+        if config.consistency_weight:
+            refreeze(self.elder, self.teacher)
+            with torch.no_grad(), autocast(self.device):
+                agreed = self.elder(x).float().softmax(1)
+            loss = loss + config.consistency_weight * (right.softmax(1) - agreed).square().sum() / self.images
+        if len(wrong):
+            loss = loss + config.unlearn_weight * forget(given, wrong_target).sum() / self.forgotten
+        if config.reference_weight:
+            moved = zip(self.student.parameters(), self.reference, strict=True)
+            distance = sum(functional.l1_loss(*pair, reduction="sum") for pair in moved)
+            loss = loss + config.reference_weight * distance / processes()
+        self.optimiser.zero_grad()
+        loss.backward()
+        add_up(parameter.grad for parameter in self.student.parameters())
+        self.optimiser.step()
+        self.update_teacher()
 
 
 def ask(config: PurifyConfig, round_index: int) -> SelectionRule:

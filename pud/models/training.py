@@ -11,6 +11,7 @@ from torch.nn import functional
 from pud.base.captured import CapturedStep
 from pud.base.config import Count, Part, Positive
 from pud.base.device import autocast
+from pud.base.processes import add_up, own, shared_norms
 from pud.base.progress import say, track
 from pud.data.batches import BatchConfig, Batches, RandomStream
 from pud.models.classifier import check_architecture
@@ -70,19 +71,21 @@ def train(
     def step(x: Tensor, target: Tensor) -> None:
         with autocast(device):
             output = model(x)
-        loss = functional.cross_entropy(output.float(), target)
+        loss = functional.cross_entropy(output.float(), target, reduction="sum") / len(order[0])
         optimiser.zero_grad()
         loss.backward()
+        add_up(parameter.grad for parameter in model.parameters())
         optimiser.step()
 
     model.train()
     learn = CapturedStep(step, device)
-    for index, x in enumerate(track(pictures.stream(order), "train", total=len(order))):
-        numbers = random.at(index)
-        x = augment(x, numbers) if augment else x
-        x = disturb(x, numbers) if disturb else x
-        learn(x, targets[torch.from_numpy(order[index]).to(device)])
-        schedule.step()
+    with shared_norms(model):
+        for index, x in enumerate(track(pictures.stream(order), "train", total=len(order))):
+            numbers = random.at(index)
+            x = augment(x, numbers) if augment else x
+            x = disturb(x, numbers) if disturb else x
+            learn(own(x), own(targets[torch.from_numpy(order[index]).to(device)]))
+            schedule.step()
     model.eval()
 
 
