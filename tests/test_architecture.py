@@ -22,7 +22,7 @@ FLOORS = (
     {"artifacts"},
     {"steps.settings", "reporting"},
     {"steps"},
-    {"platform"},
+    {"platform", "__main__"},
 )
 NEAR_THE_PLATFORM = {"cli", "local_run", "tracking"}
 DEFENDERS = (

@@ -9,6 +9,7 @@ import torch
 
 from pud.base.config import MAXIMUM_WHOLE
 from pud.base.errors import InputError
+from pud.base.processes import join
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc malloc.h
 
@@ -26,11 +27,12 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def prepare_process() -> None:
-    """Set what makes torch fast in this process; call once, before any tensor work.
+    """Set what makes torch fast in this process, and join those that torchrun started; call before any tensor work.
 
     Denormal numbers are flushed (ten times slower otherwise late in unlearning), and glibc keeps freed activations
     instead of returning their pages to the system after every layer.
     """
+    join()
     torch.set_flush_denormal(True)
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import tokenize
 import uuid
 from collections.abc import Iterator
@@ -167,6 +168,10 @@ def finished_folder(path: Path, mark: str, *inputs: Path) -> Iterator[Path]:
     Raises:
         InputError: before any work, if something else would be lost.
     """
+    if int(os.environ.get("RANK", "0")):  # of several processes that make the same, the first one writes
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
     path = Path(os.path.abspath(path))
     path = path.parent.resolve() / path.name  # a link on the way leads to where an input may be
     for one in inputs:

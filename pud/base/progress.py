@@ -1,5 +1,6 @@
 """Progress with an estimate: at most one line every five seconds, fit for logs."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ _last_sign = time.monotonic()
 
 MARK = "pud: "
 SECONDS = 5.0
+FIRST = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
 
 
 class _Lines:
@@ -39,9 +41,10 @@ def seconds_since_sign() -> float:
 
 
 def say(text: str) -> None:
-    """Print one line for the person who watches."""
+    """Print one line for the person who watches; of several processes the first one does."""
     sign()
-    print(f"{MARK}{text}", file=sys.stderr, flush=True)
+    if FIRST:
+        print(f"{MARK}{text}", file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
@@ -57,6 +60,7 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
         maxinterval=SECONDS,
         delay=SECONDS,
         leave=False,
+        disable=not FIRST,
         bar_format=MARK + label + " {percentage:3.0f} %, {remaining} left",
     )
     for item in lines:
