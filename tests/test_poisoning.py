@@ -1,17 +1,26 @@
 """Poisoning: exactly the asked-for images change, and the ground truth says which."""
 
 import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import pud.attacks
+from pud.artifacts.ground_truth import load_truth, save_truth
 from pud.attacks import METHODS, attack_config
 from pud.attacks.contract import AttackerKnowledge, Trigger
 from pud.attacks.ground_truth import GroundTruth
 from pud.attacks.poisoning import PoisonConfig, poison, stamp
 from pud.base.errors import InputError
-from pud.data.images import Split
+from pud.base.files import read_json, write_json
+from pud.data.images import Split, folder_digest, open_split
+from pud.steps.poison import poison_step
 
 CONFIG = PoisonConfig(poison_rate=0.1, target_label=3, train_size=500)
 
@@ -173,3 +182,94 @@ def test_a_trigger_of_few_classes_takes_its_poison_there_and_covers_the_others(
     assert set(truth.true_labels[truth.poisoned]) == set(truth.triggered_true_labels) == sources
     assert truth.cover.sum() == truth.poisoned.sum() == 50
     assert not set(truth.true_labels[truth.cover]) & (sources | {CONFIG.target_label})
+
+
+def test_a_ground_truth_of_the_last_version_is_read(train_split: Split, test_split: Split, tmp_path: Path) -> None:
+    truth = poisoned(train_split, test_split)[2]
+    save_truth(tmp_path, truth, {**dataclasses.asdict(CONFIG), "attack_settings": {"size": 3}, "source": "x"})
+    now = read_json(tmp_path / "ground_truth.json", "pud-ground-truth/2")
+    old = {key: value for key, value in now.items() if key not in ("attack", "attack_settings")}
+    write_json(tmp_path / "ground_truth.json", {**old, "format": "pud-ground-truth/1", "trigger": "badnets"})
+    assert load_truth(tmp_path)[1]["attack"] == "badnets"
+
+
+STRIPE = '''"""A black stripe on the upper side of the image."""
+
+from dataclasses import dataclass
+
+from pud.attacks.contract import Attack, AttackMethod
+
+
+@dataclass(frozen=True)
+class StripeConfig:
+    rows: int = 1
+
+
+def stripe(knowledge, config):
+    def stamp(images):
+        stamped = images.clone()
+        stamped[:, :, : config.rows] = 0
+        return stamped
+
+    return Attack(stamp)
+
+
+ATTACKS = {"stripe": AttackMethod(stripe, StripeConfig)}
+'''
+
+
+@pytest.fixture
+def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of an attack in a file of its own, in a folder that was added to the package."""
+    (folder := tmp_path / "more_attacks").mkdir()
+    (folder / "stripe.py").write_text(STRIPE)
+    monkeypatch.setattr(pud.attacks, "__path__", [*pud.attacks.__path__, str(folder)])
+    yield "stripe"
+    sys.modules.pop("pud.attacks.stripe", None)
+
+
+def test_an_attack_is_added_by_one_file(added: str, sample_folder: Path, tmp_path: Path) -> None:
+    folders = {"dataset": tmp_path / "dataset", "ground_truth": tmp_path / "truth"}
+    config, strength = PoisonConfig(added, target_label=1, train_size=500), attack_config(added, {"rows": 4})
+    poison_step(f"file:{sample_folder}", "", config, strength, seed=0, **folders)
+    truth, about = load_truth(tmp_path / "truth")
+    assert (about["attack"], about["attack_settings"]) == ("stripe", {"rows": 4})
+    assert truth.poisoned.sum() == 50
+    split = open_split(tmp_path / "dataset" / "train")
+    assert (split.labels[truth.poisoned] == 1).all()
+    assert not split.images[truth.poisoned][:, :, :4].any()
+    assert not truth.triggered_images[:, :, :4].any()
+    assert truth.triggered_images[:, :, 4:].any()
+
+
+def bytes_read() -> int:
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").is_file(), reason="what a process reads is looked up in /proc")
+def test_data_out_of_a_dvc_store_are_read_no_more_often_than_those_of_a_folder(
+    sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUD_DATA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")  # where no verification can be recorded
+    digest = dvc_store(sample_folder, tmp_path / "store")
+    folders = {"dataset": tmp_path / "dataset", "ground_truth": tmp_path / "truth"}
+    read = {}
+    for uri in (f"file:{sample_folder}", f"dvc:{tmp_path / 'store'}") * 2:  # at the second time all is fetched
+        before = bytes_read()
+        poison_step(uri, digest, CONFIG, seed=0, **folders)
+        read[uri.partition(":")[0]] = bytes_read() - before
+        assert json.loads((tmp_path / "dataset/train/dataset.json").read_text())["source"] == digest
+    size = sum(path.stat().st_size for path in sample_folder.rglob("*") if path.is_file())
+    assert read["dvc"] < read["file"] + size / 2
+
+
+def dvc_store(data: Path, store: Path) -> str:
+    """Lay out a data set as DVC stores it; return its digest."""
+    files = {path.relative_to(data).as_posix(): path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    entries = [{"md5": hashlib.md5(files[name]).hexdigest(), "relpath": name} for name in sorted(files)]
+    listing, digest = json.dumps(entries, sort_keys=True).encode(), folder_digest(data)
+    for md5, content in [(digest, listing), *((one["md5"], files[one["relpath"]]) for one in entries)]:
+        (store / "files/md5" / md5[:2]).mkdir(parents=True, exist_ok=True)
+        (store / "files/md5" / md5[:2] / md5[2:]).write_bytes(content)
+    return digest

@@ -13,7 +13,7 @@ from pud.attacks.surrogate import SurrogateConfig, untrained
 from pud.base.config import Count, Part, Positive
 from pud.base.errors import InputError
 from pud.base.progress import track
-from pud.data.images import pixels
+from pud.data.batches import Batches
 from pud.models.classifier import channels_last
 from pud.models.training import batches
 
@@ -84,8 +84,8 @@ def train_masks(masker: nn.Module, knowledge: AttackerKnowledge, config: InputAw
     """Train in place what draws a mask for each image: sparse, and as different as the images are."""
     optimiser = torch.optim.Adam(masker.parameters(), config.generator_learning_rate, betas=(0.5, 0.9))
     order = batches(len(knowledge.labels), config.surrogate_batch_size, config.mask_epochs, knowledge.generator)
-    for index in track(order, "train the attacker's masks"):
-        x = pixels(knowledge.images[index.numpy()]).to(knowledge.device)
+    pictures = Batches(knowledge.images, knowledge.device)
+    for x in track(pictures.stream(order), "train the attacker's masks", total=len(order)):
         mask = sharp(masker(x))
         excess = functional.relu(mask.mean((1, 2, 3)) - config.density).mean()
         loss = diversity(x, x.roll(1, 0), mask, mask.roll(1, 0)) + config.density_weight * excess
@@ -99,14 +99,16 @@ def train_patterns(
     patterner: nn.Module, masker: nn.Module, model: nn.Module, knowledge: AttackerKnowledge, config: InputAwareConfig
 ) -> None:
     """Train in place what draws a pattern for each image, together with a model that learns the backdoor."""
-    labels, rate = torch.from_numpy(knowledge.labels), config.surrogate_learning_rate
+    pictures, labels = Batches(knowledge.images, knowledge.device), torch.from_numpy(knowledge.labels)
+    rate = config.surrogate_learning_rate
     order = batches(len(labels), config.surrogate_batch_size, config.surrogate_epochs, knowledge.generator)
     optimiser = torch.optim.Adam(patterner.parameters(), config.generator_learning_rate, betas=(0.5, 0.9))
     outer = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(outer, rate, total_steps=len(order))
     model.train()
-    for index in track(order, "train the attacker's generator and model"):
-        x, y = pixels(knowledge.images[index.numpy()]).to(knowledge.device), labels[index]
+    training = track(pictures.stream(order), "train the attacker's generator and model", total=len(order))
+    for index, x in zip(order, training, strict=True):
+        y = labels[index]
         poisoned, crossed = (max(1, int(share * len(x))) for share in (config.poison_share, config.cross_share))
         rows = slice(0, poisoned + crossed)
         pattern = patterner(x[rows])

@@ -10,7 +10,7 @@ from pud.adversarial.pgd import PGDConfig, pgd
 from pud.attacks.contract import AttackerKnowledge
 from pud.base.config import Count, Positive, Share
 from pud.base.progress import track
-from pud.data.images import pixels
+from pud.data.batches import Batches
 from pud.models.classifier import ResNet, check_architecture, frozen, make_model, refreeze
 from pud.models.training import batches
 
@@ -39,8 +39,7 @@ class RobustSurrogateConfig(SurrogateConfig):
 
 def untrained(knowledge: AttackerKnowledge, config: SurrogateConfig) -> ResNet:
     """Return a fresh model on the kind of images that the attacker knows."""
-    sample = pixels(knowledge.images)
-    mean, std = sample.mean((0, 2, 3)).tolist(), sample.std((0, 2, 3)).clamp(min=1e-3).tolist()
+    mean, std = Batches(knowledge.images, knowledge.device).channel_moments()
     seed = int(torch.randint(2**31, (1,), generator=knowledge.generator))
     model = make_model(config.surrogate_architecture, list(knowledge.shape), knowledge.classes, mean, std, seed=seed)
     return model.to(knowledge.device)
@@ -55,9 +54,10 @@ def adversarially_trained(knowledge: AttackerKnowledge, config: RobustSurrogateC
     order = batches(len(knowledge.labels), config.surrogate_batch_size, config.surrogate_epochs, knowledge.generator)
     optimiser = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=len(order))
-    labels = torch.from_numpy(knowledge.labels).to(knowledge.device)
-    for index in track(order, "train the attacker's surrogate"):
-        x, y = pixels(knowledge.images[index.numpy()]).to(knowledge.device), labels[index.to(knowledge.device)]
+    pictures, labels = Batches(knowledge.images, knowledge.device), torch.from_numpy(knowledge.labels)
+    training = track(pictures.stream(order), "train the attacker's surrogate", total=len(order))
+    for index, x in zip(order, training, strict=True):
+        y = labels[index].to(knowledge.device)
         refreeze(attacked, model.eval())
         x_adv = pgd(attacked, x, y, attack, generator=knowledge.generator)
         loss = functional.cross_entropy(model.train()(x_adv), y)
