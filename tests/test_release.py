@@ -11,16 +11,21 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 import pud
+from pud.data.images import open_split, open_training_split
 
 ROOT = Path(__file__).parents[1]
-GUIDES = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+PAGES = tuple(f"docs/{name}.md" for name in ("architecture", "cluster", "decisions", "method", "usage"))
+GUIDES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "manifests/README.md", *PAGES)
+README_BYTES, DECISION_LINES = 10_000, 150  # what is longer is read by nobody at three in the morning
 SHA256 = "[0-9a-f]{64}"
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}  # of keepachangelog.com
-MADE = {"build/"}  # by make, not there in a fresh clone
+# by make or by a run, or a part of a data set or of the cluster's folder: not there in a fresh clone
+MADE = {"build/", "data/", "train/", "test/", "runs/"}
 
 
 def text(name: str) -> str:
@@ -44,7 +49,21 @@ def paths_of(code: list[str]) -> set[str]:
     return {name for one in code if shape.fullmatch(name := one.partition("::")[0])} - MADE
 
 
-def witnesses_of(code: list[str]) -> list[tuple[str, str]]:
+def links_of(page: str) -> list[tuple[Path, str]]:
+    """Return (file, anchor) of each link of a page that leads into this repository."""
+    folder = (ROOT / page).parent
+    linked = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text(page), flags=re.DOTALL))
+    parts = [target.partition("#") for target in linked if "://" not in target]
+    return [(folder / file if file else ROOT / page, anchor) for file, _, anchor in parts]
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def named_tests(code: list[str]) -> list[tuple[str, str]]:
     """Return (file, test) of ``FILE::TEST``; ``::TEST`` is of the file that was named last."""
     found, file = [], ""
     for one in code:
@@ -80,7 +99,55 @@ def test_the_citation_names_the_software_and_the_paper() -> None:
 def test_what_a_guide_names_is_there(name: str) -> None:
     code = code_of(text(name))
     assert targets_of(code) <= set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
-    assert [path for path in sorted(paths_of(code)) if not (ROOT / path).exists()] == []
+    places = (ROOT, (ROOT / name).parent)
+    assert [path for path in sorted(paths_of(code)) if not any((place / path).exists() for place in places)] == []
+    assert [(file.name, anchor) for file, anchor in links_of(name) if not file.exists()] == []
+    assert [(file.name, anchor) for file, anchor in links_of(name) if anchor and anchor not in anchors_of(file)] == []
+
+
+def test_the_readme_and_the_decisions_stay_short() -> None:
+    assert len(text("README.md").encode()) <= README_BYTES
+    assert len(text("docs/decisions.md").splitlines()) <= DECISION_LINES
+
+
+def options_of(line: str) -> tuple[str, set[str]]:
+    """Return the command of ``pud COMMAND ...`` and its long options."""
+    words = line.partition("#")[0].replace("`", " ").split()
+    return words[1], {word.partition("=")[0] for word in words if re.fullmatch(r"--[a-z-]+(=.*)?", word)}
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_every_command_of_a_guide_is_one_with_these_options(name: str) -> None:
+    from pud.platform.cli import app
+
+    continued = text(name).replace("\\\n", " ")
+    for line in code_of(continued):
+        for one in re.split(r"&&|;", line):
+            if re.match(r"\s*pud [a-z]+( |$)", one):
+                command, options = options_of(one)
+                assert command in app.commands, one
+                known = {
+                    flag for option in app.commands[command].params for flag in option.opts + option.secondary_opts
+                }
+                assert options - {"--help"} <= known, one
+
+
+def test_errors_that_name_a_page_name_one_that_is_there() -> None:
+    for path in sorted(ROOT.glob("pud/**/*.py")):
+        for page in re.findall(r"[\w/]+\.md", path.read_text()):
+            assert (ROOT / page).is_file(), f"{path} names {page}"
+        assert "as the README shows" not in path.read_text(), path
+
+
+def test_the_lines_that_write_a_data_set_write_one_that_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", text("docs/usage.md"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "test"):
+        np.save(f"{split}-images.npy", np.zeros((4, 3, 8, 8), np.uint8))
+        np.save(f"{split}-labels.npy", np.array([0, 1, 1, 0]))
+    exec(block, {})  # noqa: S102
+    assert open_split(Path("given-data/train")).classes == ("cat", "dog")
+    assert open_training_split(Path("given-data")).images.shape == (4, 3, 8, 8)
 
 
 def test_a_guide_gives_one_command_to_set_up_and_one_to_test_and_says_what_may_be_done_with_a_stranger_s_file() -> None:
@@ -97,8 +164,8 @@ def test_a_guide_gives_one_command_to_set_up_and_one_to_test_and_says_what_may_b
     } <= (paths_of(code_of(text("SECURITY.md"))))
 
 
-def test_every_test_that_the_threat_model_calls_as_a_witness_exists() -> None:
-    named = witnesses_of(code_of(text("SECURITY.md")))
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    named = named_tests(code_of(text("SECURITY.md")))
     assert len(named) > 20
     defined = {
         file: {node.name for node in ast.parse(text(file)).body if isinstance(node, ast.FunctionDef)}
@@ -113,7 +180,7 @@ def test_the_checks_of_guides_can_fail() -> None:
     )
     assert targets_of(code) == {"nothing"}
     assert paths_of(code) == {"pud/nothing.py", "nothing/", "NOTHING.md", "tests/a.py"}
-    assert witnesses_of(code) == [("tests/a.py", "one"), ("tests/a.py", "two")]
+    assert named_tests(code) == [("tests/a.py", "one"), ("tests/a.py", "two")]
 
 
 # ------------------------------------------------------------------------------------------------------------- image

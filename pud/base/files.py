@@ -72,7 +72,7 @@ def read_json(path: Path, expected_format: str, *older: str, **kinds: type) -> d
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind):
             raise InputError(
-                f"{path} has no {name} of type {kind.__name__}: make it again, or write it as the README shows"
+                f"{path} has no {name} of type {kind.__name__}: make it again, or write it as docs/usage.md shows"
             )
     return content
 
