@@ -173,7 +173,7 @@ def test_the_scan_finds_what_it_looks_for() -> None:
         f"{library}/other/test": b"KEY = " + key,
         "usr/lib/x86_64-linux-gnu/libgnutls.so.30.34.3": b"\x7fELF" + key,
         "home/pud/renamed": (ROOT / "tests/data/fashion-mnist-sample.npz").read_bytes(),
-        "opt/pud/app/innocent.py": b"f'https://{user}:{password}@host' and http://host:80/a@b",
+        "opt/pud/app/harmless.py": b"f'https://{user}:{password}@host' and http://host:80/a@b",
     }
     export = io.BytesIO()
     with tarfile.open(fileobj=export, mode="w") as archive:
