@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from pud.data.images import pixels
-from pud.models.classifier import ResNet, frozen
+from pud.models.contract import Classifier
+from pud.models.folded import fold_batchnorm
 
 EXPECTED_POISON = 0.33  # ART's default for spectral signatures
 SUPERPOSITIONS, FALSE_REJECTION = 10, 0.01  # of STRIP
@@ -20,9 +21,9 @@ SCAN_ROUNDS, SCAN_LIMIT = 5, np.exp(2)  # of SCAn: its limit on the normalised s
 
 
 @torch.no_grad()
-def features_of(model: ResNet, images: np.ndarray, device: torch.device) -> np.ndarray:
+def features_of(model: Classifier, images: np.ndarray, device: torch.device) -> np.ndarray:
     """Return penultimate features, float32 (n, d)."""
-    fast = frozen(model)
+    fast = fold_batchnorm(model)
     parts = [fast.features(pixels(images[i : i + 500]).to(device)).cpu() for i in range(0, len(images), 500)]
     return torch.cat(parts).numpy()
 
@@ -43,7 +44,7 @@ Detected = tuple[np.ndarray, np.ndarray]
 
 
 def activation_clustering(
-    model: ResNet, images: np.ndarray, labels: np.ndarray, *, device: torch.device, **unused: object
+    model: Classifier, images: np.ndarray, labels: np.ndarray, *, device: torch.device, **unused: object
 ) -> Detected:
     """ART's activation clustering (Chen et al. 2018, arXiv 1811.03728), its defaults; the suspicion is its verdict."""
     from art.defences.detector.poison import ActivationDefence
@@ -61,7 +62,7 @@ def activation_clustering(
 
 
 def spectral_signatures(
-    model: ResNet, images: np.ndarray, labels: np.ndarray, *, device: torch.device, **unused: object
+    model: Classifier, images: np.ndarray, labels: np.ndarray, *, device: torch.device, **unused: object
 ) -> Detected:
     """ART's spectral signatures (Tran et al. 2018, arXiv 1811.00636) with its default expectation of a third."""
     from art.defences.detector.poison import SpectralSignatureDefense
@@ -79,10 +80,10 @@ def spectral_signatures(
 
 @torch.no_grad()
 def superposition_entropy(
-    model: ResNet, images: np.ndarray, others: np.ndarray, *, generator: torch.Generator, device: torch.device
+    model: Classifier, images: np.ndarray, others: np.ndarray, *, generator: torch.Generator, device: torch.device
 ) -> np.ndarray:
     """Return (n,): the mean entropy, in nats, of predictions on sums of each image with random others, clipped."""
-    fast = frozen(model)
+    fast = fold_batchnorm(model)
     total = np.zeros(len(images))
     for _ in range(SUPERPOSITIONS):
         partner = torch.randint(len(others), (len(images),), generator=generator).numpy()
@@ -95,7 +96,7 @@ def superposition_entropy(
 
 
 def strip(
-    model: ResNet,
+    model: Classifier,
     images: np.ndarray,
     labels: np.ndarray,
     *,
@@ -136,7 +137,7 @@ def two_groups(features: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray,
 
 
 def scan(
-    model: ResNet,
+    model: Classifier,
     images: np.ndarray,
     labels: np.ndarray,
     *,

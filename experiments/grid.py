@@ -58,7 +58,8 @@ from pud.defences.pud import PRESETS, PurifyConfig, purify
 from pud.detectors.pud import CLEAN, DetectConfig, Detection
 from pud.evaluation.metrics import attack_success_rate, detection_metrics, verdict_metrics
 from pud.evidence.probing import ProbeConfig
-from pud.models.classifier import ResNet, logits
+from pud.models.contract import Classifier
+from pud.models.inference import logits
 from pud.models.training import TrainConfig, train
 from pud.platform.local_run import git_commit
 from pud.steps.detect import detect_step
@@ -211,7 +212,7 @@ def clean_extra(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
 # ------------------------------------------------------------------------------------------------------------ measures
 
 
-def measured(material: Material, model: ResNet, *, pgd: bool = True) -> dict[str, Any]:
+def measured(material: Material, model: Classifier, *, pgd: bool = True) -> dict[str, Any]:
     """Return the metrics of a model, each with its number of images."""
     result = accuracies(model, material.test, material.truth, resolve_device())
     if pgd:
@@ -220,7 +221,7 @@ def measured(material: Material, model: ResNet, *, pgd: bool = True) -> dict[str
     return result
 
 
-def relearning(material: Material, model: ResNet) -> dict[str, float]:
+def relearning(material: Material, model: Classifier) -> dict[str, float]:
     """Return the attack success after brief fine-tuning on 5, 10 or 50 poisoned images among clean ones."""
     device, cell = resolve_device(), material.cell
     poisoned = np.flatnonzero(material.truth.poisoned)

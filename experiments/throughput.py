@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pud.base.device import autocast, prepare_process, resolve_device
-from pud.models.classifier import make_model
+from pud.models.make import make_model
 
 EPSILON, STEP_SIZE, LEARNING_RATE = 8 / 255, 0.4, 0.05
 WARM_UP = 6
@@ -148,12 +148,12 @@ def limit(case: Case, *, attacked: bool) -> float:
     """Measure what the device gives: the bare step (PGD on a folded copy, one SGD step) as one CUDA graph."""
     from pud.adversarial.pgd import PGDConfig, ascend
     from pud.base.captured import CapturedStep
-    from pud.models.classifier import frozen
+    from pud.models.folded import fold_batchnorm
     from pud.models.training import sgd
 
     device = prepared(case)
     model = case.network().train()
-    folded = frozen(model)
+    folded = fold_batchnorm(model)
     optimiser = sgd(model, LEARNING_RATE, 0.9, 5e-4, device)
     config = PGDConfig(EPSILON, case.steps, STEP_SIZE)
     images, labels = case.on_device()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pud.artifacts.model import ModelCard, load_model, load_weights, save_model
 from pud.base.errors import InputError
-from pud.models.classifier import ResNet
+from pud.models.contract import Classifier
 
 CPU = torch.device("cpu")
 CARD = ModelCard(
@@ -28,7 +28,7 @@ CARD = ModelCard(
 )
 
 
-def lived_in() -> ResNet:
+def lived_in() -> Classifier:
     model = CARD.build(3).train()
     with torch.no_grad():
         model(torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
@@ -80,6 +80,20 @@ def test_weights_without_a_normaliser_take_that_of_the_card(tmp_path: Path) -> N
     assert load_model(folder, torch.device("cpu"))[0].mean.item() == 0.25
 
 
+def test_names_in_the_file_are_those_of_the_network_as_in_every_earlier_version(tmp_path: Path) -> None:
+    names = load_file(saved(tmp_path / "model") / "model.safetensors").keys()
+    assert {"mean", "std", "stem.conv.weight", "stem.norm.running_var", "blocks.2.shortcut.conv.weight"} <= names
+    assert {"head.weight", "head.bias"} <= names
+    assert not [name for name in names if name.startswith("network")]
+
+
+def test_larger_images_have_another_stem_than_earlier_and_their_old_weights_are_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model")
+    edit(folder, input_shape=[1, 96, 96])
+    with pytest.raises(InputError, match=r"stem.conv.weight is \(16, 1, 3, 3\) in the file, \(16, 1, 7, 7\) in the"):
+        load_model(folder, CPU)
+
+
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
     for file in ("model.safetensors", "model.json"):
@@ -113,15 +127,14 @@ def truncate_the_weights(folder: Path) -> None:
 
 
 def spoil_a_weight(folder: Path) -> None:
-    model = lived_in()
-    with torch.no_grad():
-        model.head.bias[2] = float("nan")
-    save_file({name: one.contiguous() for name, one in model.state_dict().items()}, folder / "model.safetensors")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["head.bias"][2] = float("nan")
+    save_file(tensors, folder / "model.safetensors")
     edit(folder, sha256=None)
 
 
 def lower_a_variance(folder: Path) -> None:
-    tensors = {name: one.contiguous() for name, one in lived_in().state_dict().items()}
+    tensors = load_file(folder / "model.safetensors")
     tensors["stem.norm.running_var"][0] = -1
     save_file(tensors, folder / "model.safetensors")
     edit(folder, sha256=None)
@@ -137,6 +150,10 @@ def claim_another_architecture(folder: Path) -> None:
 
 def claim_an_unknown_architecture(folder: Path) -> None:
     edit(folder, architecture="vgg")
+
+
+def claim_code(folder: Path) -> None:
+    edit(folder, architecture="os:system")
 
 
 def claim_fewer_classes(folder: Path) -> None:
@@ -159,14 +176,18 @@ def lose_a_field(folder: Path) -> None:
         (remove_the_weights, "model.safetensors is missing"),
         (remove_the_card, "model.json is missing"),
         (flip_a_byte, "does not match its digest"),
-        (truncate_the_weights, "is corrupt or not of the architecture"),
+        (truncate_the_weights, "is corrupt"),
         (spoil_a_weight, "weight head.bias holds NaN, infinity"),
         (lower_a_variance, "stem.norm.running_var holds NaN, infinity or a variance below 0"),
         (claim_huge_images, "are too large"),
         (claim_many_channels, "are too large"),
-        (claim_another_architecture, "is corrupt or not of the architecture"),
+        (
+            claim_another_architecture,
+            r"blocks.0.first.conv.weight is \(16, 16, 3, 3\) in the file",
+        ),
         (claim_an_unknown_architecture, "unknown architecture 'vgg'"),
-        (claim_fewer_classes, "is corrupt or not of the architecture"),
+        (claim_code, "'os:system' is code, and a file may not choose what code runs here"),
+        (claim_fewer_classes, r"head.bias is \(10,\) in the file, \(2,\) in the network"),
         (lose_a_field, "model.json has no mean of type list"),
     ],
 )
@@ -205,7 +226,7 @@ def test_nothing_on_disk_is_pickled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [["head.bias"], ["head.bias", "surplus"]])
 def test_weights_that_lack_or_add_names_are_refused(names: list[str], tmp_path: Path) -> None:
     save_file({name: torch.zeros(10) for name in names}, tmp_path / "some.safetensors")
-    with pytest.raises(InputError, match=r"some\.safetensors is corrupt or not"):
+    with pytest.raises(InputError, match=r"some\.safetensors is not of the architecture"):
         load_weights(tmp_path / "some.safetensors", CARD.build())
 
 

@@ -16,14 +16,15 @@ from pud.evidence.cross_examination import (
     intruders,
     outsiders,
 )
-from pud.models.classifier import ResNet, make_model
+from pud.models.contract import Classifier
+from pud.models.make import make_model
 
 CPU = torch.device("cpu")
 CONFIG = ContentConfig(splits=2, witness_epochs=1, judge_epochs=2)
 
 
 @pytest.fixture(scope="module")
-def model() -> ResNet:
+def model() -> Classifier:
     return make_model("resnet8", [1, 28, 28], 10, [0.286], [0.353])
 
 
@@ -92,7 +93,7 @@ def test_outsiders_show_one_other_class_and_lie_far_from_their_own(
     np.testing.assert_array_equal(outsiders(features, votes, labels, 0, CONFIG), np.arange(found))
 
 
-def test_a_fresh_model_is_of_the_same_kind_and_knows_nothing(model: ResNet) -> None:
+def test_a_fresh_model_is_of_the_same_kind_and_knows_nothing(model: Classifier) -> None:
     one, again, other = fresh(model, stream()), fresh(model, stream()), fresh(model, stream(1))
     assert one.state_dict().keys() == model.state_dict().keys()
     assert torch.equal(one.head.weight, again.head.weight)
@@ -112,7 +113,7 @@ def test_disturbed_images_keep_their_shape_and_range() -> None:
     assert torch.equal(images, before)
 
 
-def test_no_vote_is_for_the_given_label_and_witnesses_say_what_they_see(model: ResNet, train_split: Split) -> None:
+def test_no_vote_is_for_the_given_label_and_witnesses_say_what_they_see(model: Classifier, train_split: Split) -> None:
     images, labels = np.array(train_split.images), train_split.labels
     config = ContentConfig(witness_epochs=8)
     lied = labels.copy()
@@ -126,7 +127,7 @@ def test_no_vote_is_for_the_given_label_and_witnesses_say_what_they_see(model: R
     assert (votes[stolen].argmax(1) == labels[stolen]).mean() > 0.5
 
 
-def test_without_splits_nobody_votes_and_nobody_is_scored(model: ResNet, train_split: Split) -> None:
+def test_without_splits_nobody_votes_and_nobody_is_scored(model: Classifier, train_split: Split) -> None:
     images, labels = np.array(train_split.images[:50]), train_split.labels[:50]
     votes = cross_examine(model, images, labels, ContentConfig(splits=0), generator=stream(), device=CPU)
     assert not votes.any()
@@ -135,7 +136,7 @@ def test_without_splits_nobody_votes_and_nobody_is_scored(model: ResNet, train_s
 
 @pytest.mark.parametrize(("named", "doubted"), [(1, False), (4, True)])
 def test_the_judge_scores_images_with_the_trigger_above_honest_ones(
-    named: int, doubted: bool, model: ResNet, train_split: Split
+    named: int, doubted: bool, model: Classifier, train_split: Split
 ) -> None:
     """Every third image of the other classes is stolen into class 0 and carries a white square.
 
@@ -155,7 +156,7 @@ def test_the_judge_scores_images_with_the_trigger_above_honest_ones(
     assert np.median(score[stolen]) > np.quantile(score[(labels == 0) & ~stolen], 0.9)
 
 
-def test_the_judge_learns_from_outsiders_where_nothing_is_filled(model: ResNet, train_split: Split) -> None:
+def test_the_judge_learns_from_outsiders_where_nothing_is_filled(model: Classifier, train_split: Split) -> None:
     """Every third image of class 1 is stolen into class 0; only features show that these lie apart."""
     images, true = np.array(train_split.images), train_split.labels
     stolen = (np.arange(len(true)) % 3 == 0) & (true == 1)
@@ -170,7 +171,7 @@ def test_the_judge_learns_from_outsiders_where_nothing_is_filled(model: ResNet, 
         assert np.isnan(score[labels != 0]).all()
 
 
-def test_a_limit_of_as_many_honest_images_as_intruders_is_one_for_each(model: ResNet, train_split: Split) -> None:
+def test_a_limit_of_as_many_honest_images_as_intruders_is_one_for_each(model: Classifier, train_split: Split) -> None:
     images, true = np.array(train_split.images), train_split.labels
     stolen = (np.arange(len(true)) < 100) & (true != 0)
     labels = np.where(stolen, 0, true)

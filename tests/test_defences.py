@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small import small_classifier
 from torch import nn
 
 from pud.artifacts.model import load_model
@@ -20,7 +21,7 @@ from pud.defences.pud import PRESETS, PurifyConfig
 from pud.defences.rounds import run_round
 from pud.defences.selection import select, select_without_detection
 from pud.detectors.pud import CLEAN, POISONED, UNSURE, Detection
-from pud.models.classifier import ResNet
+from pud.models.contract import Classifier
 from pud.models.training import TrainConfig
 from pud.steps.purify import purify_step
 from pud.steps.train import train_step
@@ -37,9 +38,8 @@ SHORT: dict[str, dict[str, Any]] = {
 every_defence = pytest.mark.parametrize("name", DEFENCES.names())
 
 
-def small_model() -> ResNet:
-    torch.manual_seed(3)
-    return ResNet((1, 28, 28), 10, [0.286], [0.353], widths=(8, 16), blocks=(1, 1), stem_stride=2).eval()
+def small_model() -> Classifier:
+    return small_classifier(3).eval()
 
 
 def detection(accused: np.ndarray, *, separation: float = 9.0, inferred: np.ndarray | None = None) -> Detection:

@@ -6,7 +6,8 @@ import torch
 
 from experiments.detectors import DETECTORS, SUPERPOSITIONS, superposition_entropy, two_groups
 from pud.data.images import Split
-from pud.models.classifier import ResNet, make_model
+from pud.models.contract import Classifier
+from pud.models.make import make_model
 from pud.models.training import TrainConfig, train
 
 CPU = torch.device("cpu")
@@ -17,7 +18,7 @@ def stream() -> torch.Generator:
 
 
 @pytest.fixture(scope="module")
-def poisoned(train_split: Split) -> tuple[ResNet, np.ndarray, np.ndarray, np.ndarray]:
+def poisoned(train_split: Split) -> tuple[Classifier, np.ndarray, np.ndarray, np.ndarray]:
     """A model trained on a sample whose every eighth image has a white square and label 0."""
     images, labels = np.array(train_split.images), train_split.labels.copy()
     hit = np.arange(len(labels)) % 8 == 0
@@ -30,7 +31,7 @@ def poisoned(train_split: Split) -> tuple[ResNet, np.ndarray, np.ndarray, np.nda
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_detector_scores_and_accuses_every_image_and_leaves_the_model(
-    name: str, poisoned: tuple[ResNet, np.ndarray, np.ndarray, np.ndarray], test_split: Split
+    name: str, poisoned: tuple[Classifier, np.ndarray, np.ndarray, np.ndarray], test_split: Split
 ) -> None:
     model, images, labels, _ = poisoned
     before = {key: value.clone() for key, value in model.state_dict().items()}

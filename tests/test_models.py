@@ -3,76 +3,53 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from pud.base.errors import InputError
 from pud.data.images import Split, pixels
-from pud.models.classifier import ARCHITECTURES, ConvNorm, ResNet, frozen, logits, make_model, refreeze
+from pud.models.contract import Classifier
+from pud.models.folded import fold_batchnorm, update_folded
+from pud.models.inference import logits
+from pud.models.make import make_model
 
-every_architecture = pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 
-
-def lived_in(architecture: str, channels: int = 1) -> ResNet:
-    """A model whose batch norms hold statistics and affine parameters that are not the initial ones."""
-    model = make_model(architecture, (channels, 28, 28), 10, [0.3] * channels, [0.4] * channels)
+def lived_in(channels: int = 1) -> Classifier:
+    """A model whose batch norms hold statistics that are not the initial ones."""
+    model = make_model("resnet8", (channels, 28, 28), 10, [0.3] * channels, [0.4] * channels)
     generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
-            nn.init.normal_(module.bias, 0, 0.1, generator=generator)
-    model.train()
     with torch.no_grad():
         for _ in range(5):
             model(torch.rand(8, channels, 28, 28, generator=generator))
     return model.eval()
 
 
-@every_architecture
-def test_frozen_computes_the_same_logits(architecture: str) -> None:
-    model = lived_in(architecture)
-    images = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        torch.testing.assert_close(frozen(model)(images), model(images), atol=1e-5, rtol=1e-5)
-
-
-def test_frozen_computes_the_same_input_gradients() -> None:
-    model = lived_in("resnet8")
-    gradients = []
-    for network in (model, frozen(model)):
-        images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
-        gradients.append(torch.autograd.grad(network(images)[:, 0].sum(), images)[0])
-    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-4)
-
-
-def test_frozen_has_no_trainable_parameter_and_no_batch_norm() -> None:
-    model = lived_in("resnet8").train()
-    fast = frozen(model)
-    assert not fast.training
-    assert not any(parameter.requires_grad for parameter in fast.parameters())
-    assert not any(isinstance(module, ConvNorm | nn.BatchNorm2d) for module in fast.modules())
-
-
-def test_frozen_leaves_the_model_as_it_was() -> None:
-    model = lived_in("resnet8").train()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    frozen(model)
-    assert model.training
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
-@every_architecture
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_model_takes_pixels_and_gives_logits(architecture: str, channels: int) -> None:
-    model = lived_in(architecture, channels)
+def test_a_model_takes_pixels_and_gives_logits_not_probabilities(channels: int) -> None:
+    model = lived_in(channels)
     images = torch.rand(3, channels, 28, 28, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        output, features = model(images), model.features(images)
-    assert output.shape == (3, 10)
-    assert features.shape == (3, ARCHITECTURES[architecture][0][-1])
-    torch.testing.assert_close(model.head(features), output)
-    assert (output.sum(1) - 1).abs().min() > 1e-3  # logits, not probabilities
+        output = model(images)
+    assert (output.sum(1) - 1).abs().min() > 1e-3
     assert output.min() < 0
+
+
+def test_features_work_under_autograd_and_cost_one_pass() -> None:
+    model, passes = lived_in(), 0
+
+    def count(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+
+    model.network.register_forward_hook(count)
+    images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+    features = model.features(images)
+    assert passes == 1
+    assert torch.autograd.grad(features.sum(), images)[0].abs().max() > 0
+
+
+def test_folding_keeps_the_mode_and_the_gradients_of_the_model() -> None:
+    model = lived_in().train()
+    fold_batchnorm(model)
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_the_normaliser_is_inside() -> None:
@@ -84,7 +61,7 @@ def test_the_normaliser_is_inside() -> None:
 
 
 def test_logits_of_uint8_images_do_not_depend_on_the_batch_size(train_split: Split) -> None:
-    model, images = lived_in("resnet8"), np.array(train_split.images[:30])
+    model, images = lived_in(), np.array(train_split.images[:30])
     whole = logits(model, images, torch.device("cpu"))
     assert (whole.shape, whole.dtype) == ((30, 10), torch.float32)
     torch.testing.assert_close(logits(model, images, torch.device("cpu"), batch=7), whole, atol=1e-5, rtol=1e-5)
@@ -101,21 +78,22 @@ def test_the_seed_alone_makes_the_initial_weights() -> None:
     assert not torch.equal(one.head.weight, other.head.weight)
 
 
-def test_an_unknown_architecture_is_refused_with_the_choice() -> None:
-    with pytest.raises(InputError, match=r"unknown architecture 'vgg': choose one of resnet18, resnet8"):
-        make_model("vgg", (1, 28, 28), 10, [0.0], [1.0])
+def test_a_rebuilt_model_is_the_one_that_its_seed_makes() -> None:
+    model = make_model("resnet8", (1, 28, 28), 10, [0.286], [0.353], seed=1)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    rebuilt, made = model.rebuild(7), make_model("resnet8", (1, 28, 28), 10, [0.286], [0.353], seed=7)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert rebuilt.training
+    for (name, one), other in zip(rebuilt.state_dict().items(), made.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
 
 
-def test_a_refrozen_copy_is_the_copy_made_anew() -> None:
-    model = make_model("resnet8", (1, 28, 28), 10, [0.286], [0.353]).eval()
-    fast = frozen(model)
-    with torch.no_grad():
-        for tensor in (
-            *model.parameters(),
-            *(norm.running_mean for norm in model.modules() if hasattr(norm, "running_mean")),
-        ):
-            tensor.add_(0.01)
-    images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    assert not torch.equal(fast(images), frozen(model)(images))
-    refreeze(fast, model)
-    assert torch.equal(fast(images), frozen(model)(images))
+def test_a_model_follows_another_one_of_its_kind_by_the_same_steps_as_its_own() -> None:
+    """A teacher may be read from disk: what counts is what a tensor is called and its shape."""
+    one, other = (make_model("resnet8", (1, 28, 28), 10, [0.3], [0.4], seed=seed).eval() for seed in (1, 2))
+    folded, images = fold_batchnorm(one), torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    for model in (other, one, other):
+        update_folded(folded, model)
+        with torch.no_grad():
+            torch.testing.assert_close(folded(images), model(images), atol=1e-5, rtol=1e-5)

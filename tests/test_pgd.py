@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pud.adversarial.pgd import PGDConfig, pgd, project, random_start
-from pud.models.classifier import make_model
+from pud.models.make import make_model
 
 SHAPE = (6, 2, 4, 3)
 

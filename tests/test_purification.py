@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from small import small_classifier
 from torch import nn
 
 from pud.base.errors import InputError
@@ -24,7 +25,7 @@ from pud.defences.pud import (
 )
 from pud.defences.selection import least_suspicious
 from pud.defences.trigger import AffineTrigger, estimate_trigger
-from pud.models.classifier import ResNet
+from pud.models.contract import Classifier
 
 CPU = torch.device("cpu")
 
@@ -148,9 +149,8 @@ def test_decay_zero_copies_the_student_and_decay_one_keeps_the_teacher(decay: fl
     assert float(teacher.weight.detach()) == value
 
 
-def small_model() -> ResNet:
-    torch.manual_seed(3)
-    return ResNet((1, 28, 28), 10, [0.286], [0.353], widths=(8, 16), blocks=(1, 1), stem_stride=2).eval()
+def small_model() -> Classifier:
+    return small_classifier(3).eval()
 
 
 CONFIG = PurifyConfig(epochs=(1,), batch_size=32, steps=1, adversarial_fraction=(0.6,), unlearn_fraction=0.25)
@@ -259,7 +259,7 @@ def test_the_state_before_the_first_round_is_the_infected_model() -> None:
 def test_an_image_that_is_clean_and_accused_is_trained_on_and_not_forgotten(train_split: Split) -> None:
     """A relabelled image: with no push away to be done, its weight does not matter."""
 
-    def student(weight: float) -> ResNet:
+    def student(weight: float) -> Classifier:
         state = State.initial(small_model(), 96)
         state.clean[:] = True
         state.accused[80:] = True
@@ -275,7 +275,7 @@ def test_an_image_that_is_clean_and_accused_is_trained_on_and_not_forgotten(trai
 def test_only_the_adversarial_epochs_attack(attacking: int, moved: bool, train_split: Split) -> None:
     """Without them the size of the ball does not matter."""
 
-    def student(epsilon: float) -> ResNet:
+    def student(epsilon: float) -> Classifier:
         config = dataclasses.replace(CONFIG, adversarial_epochs=(attacking,), epsilon=(epsilon,))
         return one_round(train_split, 96, 0, config=config).student
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from small import small_classifier
 from torch import nn
 
 from pud.base.errors import InputError
@@ -14,22 +15,21 @@ from pud.defences.fine_tuning import FineTuningConfig, fine_tune
 from pud.defences.ft_sam import sam_climb
 from pud.defences.i_bau import hypergradients, perturbed_loss, within_ball
 from pud.defences.repair import CleanSet, RepairConfig
-from pud.models.classifier import ResNet
+from pud.models.contract import Classifier
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def model() -> ResNet:
-    torch.manual_seed(3)
-    return ResNet((1, 28, 28), 10, [0.286], [0.353], widths=(8, 16), blocks=(1, 1), stem_stride=2).eval()
+def model() -> Classifier:
+    return small_classifier(3).eval()
 
 
 def clean_set(split: Split, config: RepairConfig, n: int = 64) -> CleanSet:
     return CleanSet(np.array(split.images[:n]), split.labels[:n], config, torch.Generator().manual_seed(0), CPU)
 
 
-def test_a_repair_leaves_the_given_model_as_it_is(model: ResNet, train_split: Split) -> None:
+def test_a_repair_leaves_the_given_model_as_it_is(model: Classifier, train_split: Split) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     config = FineTuningConfig(epochs=1, batch_size=32)
     fine_tune(model, clean_set(train_split, config), config)
@@ -80,7 +80,7 @@ def test_a_hypergradient_without_a_perturbation_of_the_outer_loss_is_the_plain_g
 
 
 def test_learning_masks_leaves_weights_and_statistics_and_stays_between_0_and_1(
-    model: ResNet, train_split: Split
+    model: Classifier, train_split: Split
 ) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items() if "num_batches" not in key}
     norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from small import small_classifier
 from torch.nn import functional
 
 from pud.data.images import Split
-from pud.models.classifier import ResNet, logits
+from pud.models.contract import Classifier
+from pud.models.inference import logits
 from pud.models.training import TrainConfig, batches, train, warn_of_few_steps
 
 CPU = torch.device("cpu")
@@ -43,12 +45,11 @@ def test_batches_that_leave_few_steps_are_told(
     assert ("give a smaller batch_size" in capfd.readouterr().err) == told
 
 
-def fresh() -> ResNet:
-    torch.manual_seed(0)
-    return ResNet((1, 28, 28), 10, [0.286], [0.353], widths=(8, 16), blocks=(1, 1), stem_stride=2)
+def fresh() -> Classifier:
+    return small_classifier(0)
 
 
-def trained(split: Split, seed: int) -> ResNet:
+def trained(split: Split, seed: int) -> Classifier:
     model = fresh()
     torch.seed()  # must not matter
     config = TrainConfig(epochs=3, batch_size=50)
@@ -61,7 +62,7 @@ def test_a_tiny_run_lowers_the_loss_and_is_the_same_twice(train_split: Split, te
     labels = torch.from_numpy(test_split.labels)
     images = np.array(test_split.images)
 
-    def loss(model: ResNet) -> float:
+    def loss(model: Classifier) -> float:
         return float(functional.cross_entropy(logits(model, images, CPU), labels))
 
     model = trained(train_split, 0)

@@ -15,7 +15,7 @@ from pud.adversarial.pgd import PGDConfig, input_gradient, pgd
 from pud.base.config import Count
 from pud.base.errors import InputError
 from pud.base.progress import say, sign, track
-from pud.models.classifier import frozen
+from pud.models.folded import fold_batchnorm
 
 AUTOATTACK_GROUP, SQUARE = 32, "square"  # images between two lines of progress; AutoAttack's black-box attack
 DLR_CLASSES = 4  # the targeted DLR loss takes the four largest logits
@@ -63,14 +63,14 @@ def _foolbox_pgd(model: nn.Module, device: torch.device, config: EvaluateConfig,
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # foolbox imports GitPython, which else wants a git
     import foolbox
 
-    target = foolbox.PyTorchModel(frozen(model), bounds=(0, 1), device=device)
+    target = foolbox.PyTorchModel(fold_batchnorm(model), bounds=(0, 1), device=device)
     attack = foolbox.attacks.LinfPGD(steps=config.pgd_steps, abs_stepsize=config.pgd_step_size, random_start=True)
     return lambda images, labels: attack(target, images, labels, epsilons=config.epsilon)[2]
 
 
 def _own_pgd(model: nn.Module, device: torch.device, config: EvaluateConfig, seed: int) -> Fooled:
     say("foolbox is not installed: robust accuracy is measured by PUD's own PGD (pip install foolbox==3.3.4)")
-    fast, generator = frozen(model), torch.Generator().manual_seed(seed)
+    fast, generator = fold_batchnorm(model), torch.Generator().manual_seed(seed)
     step_size = config.pgd_step_size / config.epsilon if config.epsilon else 0.0
     settings = PGDConfig(config.epsilon, config.pgd_steps, step_size)
 
@@ -102,7 +102,7 @@ def autoattack_accuracy(
     """
     from pyautoattack import AutoAttack
 
-    fast = frozen(model)
+    fast = fold_batchnorm(model)
     fast.register_forward_pre_hook(lambda *_: sign())  # a group of images can take long
     attack = AutoAttack(fast, norm="Linf", eps=config.epsilon, version="standard", seed=seed, device=images.device)
     with torch.no_grad():
@@ -136,7 +136,7 @@ def masking_checks(
     After what AutoAttack's authors check before an attack (Croce and Hein 2020; arXiv 2010.09670, section 3) and
     Athalye et al. 2018 (arXiv 1802.00420, section 3.1), on images (n, c, h, w) in [0, 1] and labels (n,).
     """
-    fast = frozen(model)
+    fast = fold_batchnorm(model)
     with torch.no_grad():
         first, again = fast(images), fast(images)
     gradient = input_gradient(fast, images, labels).flatten(1)

@@ -14,7 +14,7 @@ from pud.base.config import Count, Part, Positive
 from pud.base.errors import InputError
 from pud.base.progress import track
 from pud.data.batches import Batches
-from pud.models.classifier import channels_last
+from pud.models.contract import channels_last
 from pud.models.training import batches
 
 

@@ -11,7 +11,7 @@ from pud.adversarial.pgd import PGDConfig, pgd
 from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod
 from pud.attacks.surrogate import RobustSurrogateConfig, adversarially_trained
 from pud.base.config import Count, Positive, Share
-from pud.models.classifier import frozen
+from pud.models.folded import fold_batchnorm
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def four_corners(images: Tensor, size: int) -> Tensor:
 
 def label_consistent(knowledge: AttackerKnowledge, config: LabelConsistentConfig) -> Attack:
     """Return the attack; the perturbation leads a robust surrogate away from the true label, which stays."""
-    surrogate = frozen(adversarially_trained(knowledge, config))
+    surrogate = fold_batchnorm(adversarially_trained(knowledge, config))
     hardening = PGDConfig(config.epsilon, config.steps, config.step_size)
     patches = partial(four_corners, size=config.size)
     given = knowledge.target_of(torch.zeros(1, dtype=torch.long))  # the target class, the true one of all plants

@@ -11,7 +11,9 @@ from pud.attacks.contract import AttackerKnowledge
 from pud.base.config import Count, Positive, Share
 from pud.base.progress import track
 from pud.data.batches import Batches
-from pud.models.classifier import ResNet, check_architecture, frozen, make_model, refreeze
+from pud.models.contract import Classifier
+from pud.models.folded import fold_batchnorm, update_folded
+from pud.models.make import check_architecture, make_model
 from pud.models.training import batches
 
 
@@ -37,7 +39,7 @@ class RobustSurrogateConfig(SurrogateConfig):
     surrogate_step_size: Annotated[Positive, "Of PGD in its training, in epsilon."] = 0.5
 
 
-def untrained(knowledge: AttackerKnowledge, config: SurrogateConfig) -> ResNet:
+def untrained(knowledge: AttackerKnowledge, config: SurrogateConfig) -> Classifier:
     """Return a fresh model on the kind of images that the attacker knows."""
     mean, std = Batches(knowledge.images, knowledge.device).channel_moments()
     seed = int(torch.randint(2**31, (1,), generator=knowledge.generator))
@@ -45,12 +47,12 @@ def untrained(knowledge: AttackerKnowledge, config: SurrogateConfig) -> ResNet:
     return model.to(knowledge.device)
 
 
-def adversarially_trained(knowledge: AttackerKnowledge, config: RobustSurrogateConfig) -> ResNet:
+def adversarially_trained(knowledge: AttackerKnowledge, config: RobustSurrogateConfig) -> Classifier:
     """Return a model trained on the clean images under PGD (Madry et al. 2018, arXiv 1706.06083)."""
     attack = PGDConfig(config.surrogate_epsilon, config.surrogate_steps, config.surrogate_step_size)
     rate = config.surrogate_learning_rate
     model = untrained(knowledge, config)
-    attacked = frozen(model)
+    attacked = fold_batchnorm(model)
     order = batches(len(knowledge.labels), config.surrogate_batch_size, config.surrogate_epochs, knowledge.generator)
     optimiser = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=len(order))
@@ -58,7 +60,7 @@ def adversarially_trained(knowledge: AttackerKnowledge, config: RobustSurrogateC
     training = track(pictures.stream(order), "train the attacker's surrogate", total=len(order))
     for index, x in zip(order, training, strict=True):
         y = labels[index].to(knowledge.device)
-        refreeze(attacked, model.eval())
+        update_folded(attacked, model.eval())
         x_adv = pgd(attacked, x, y, attack, generator=knowledge.generator)
         loss = functional.cross_entropy(model.train()(x_adv), y)
         optimiser.zero_grad()

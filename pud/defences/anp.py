@@ -11,7 +11,7 @@ from torch.nn import functional
 from pud.base.config import Count, Part, Positive, Share
 from pud.base.errors import InputError
 from pud.defences.repair import CleanSet, RepairConfig, repair_defence
-from pud.models.classifier import logits
+from pud.models.inference import logits
 
 Shifts = list[tuple[Tensor, Tensor]]
 

@@ -21,7 +21,7 @@ from pud.data.batches import BatchConfig, Batches, RandomStream
 from pud.defences.contract import Defence, Selection, SelectionRule, State
 from pud.defences.trigger import AffineTrigger, estimate_trigger
 from pud.detectors.pud import DetectConfig
-from pud.models.classifier import frozen, refreeze
+from pud.models.folded import fold_batchnorm, update_folded
 from pud.models.training import batches, sgd, warn_of_few_steps
 
 T = TypeVar("T")
@@ -230,7 +230,7 @@ class _Learner:
         done, self.config, self.device = state.rounds_done, config, device
         self.images, self.forgotten = images, forgotten
         self.student, self.teacher = state.student, state.teacher
-        self.attacked, self.elder = frozen(state.student), frozen(state.teacher)
+        self.attacked, self.elder = fold_batchnorm(state.student), fold_batchnorm(state.teacher)
         self.attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)
         rate = of_round(config.learning_rate, done)
         self.optimiser = sgd(state.student, rate, config.momentum, config.weight_decay, device)
@@ -251,7 +251,7 @@ class _Learner:
         from images whose labels are to be forgotten; each (n, c, h, w) and (n,), an n of its own."""
         config = self.config
         if len(attacked):
-            refreeze(self.attacked, self.student)
+            update_folded(self.attacked, self.student)
             with autocast(self.device):
                 x_adv = ascend(self.attacked, start, attacked, attacked_target, self.attack)
             x, target = torch.cat([x_adv, x]), torch.cat([attacked_target, target])
@@ -260,7 +260,7 @@ class _Learner:
         right, given = output[: len(x)].float(), output[len(x) :].float()
         loss = functional.cross_entropy(right, target, reduction="sum") / self.images
         if config.consistency_weight:
-            refreeze(self.elder, self.teacher)
+            update_folded(self.elder, self.teacher)
             with torch.no_grad(), autocast(self.device):
                 agreed = self.elder(x).float().softmax(1)
             loss = loss + config.consistency_weight * (right.softmax(1) - agreed).square().sum() / self.images

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pud.adversarial.pgd import PGDConfig, pgd
-from pud.models.classifier import ResNet, frozen
+from pud.models.contract import Classifier
+from pud.models.folded import fold_batchnorm
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Drift:
 
 
 def adversarial_drift(
-    model: ResNet, images: Tensor, triggered: Tensor, labels: Tensor, targets: Tensor, *, seed: int
+    model: Classifier, images: Tensor, triggered: Tensor, labels: Tensor, targets: Tensor, *, seed: int
 ) -> Drift:
     """Measure the drift of untargeted PGD examples (7 steps, 6/255: the paper's probe).
 
@@ -36,7 +37,7 @@ def adversarial_drift(
         images, triggered: (n, c, h, w) in [0, 1], the same images without and with the trigger.
         labels, targets: (n,), what they are and where the backdoor leads.
     """
-    fast = frozen(model)
+    fast = fold_batchnorm(model)
     generator = torch.Generator().manual_seed(seed)
     x_adv = pgd(fast, images, labels, PGDConfig(6 / 255, 7, 0.2), generator=generator)
     with torch.no_grad():

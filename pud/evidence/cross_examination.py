@@ -19,7 +19,6 @@ more intruders, and sees triggers that are too faint for a few. Its scores and t
 class in two, and a second judge learns from both parts.
 """
 
-import copy
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -28,11 +27,12 @@ from typing import Annotated
 import numpy as np
 import scipy.special
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pud.base.config import Count, Positive, Range, Share
 from pud.detectors.pud import DetectConfig, fisher_separation, is_filled, sent_by_others, two_modes
-from pud.models.classifier import ResNet, logits
+from pud.models.contract import Classifier
+from pud.models.inference import logits
 from pud.models.training import TrainConfig, train
 
 
@@ -94,15 +94,9 @@ class ContentConfig:
         )
 
 
-def fresh(model: ResNet, generator: torch.Generator) -> ResNet:
+def fresh(model: Classifier, generator: torch.Generator) -> Classifier:
     """Return an untrained model of the same kind."""
-    copied = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        for module in copied.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
-                module.reset_parameters()
-    return copied.requires_grad_(True)
+    return model.rebuild(int(torch.randint(2**31, (1,), generator=generator)))
 
 
 def disturb(images: Tensor, config: ContentConfig, generator: torch.Generator) -> Tensor:
@@ -130,7 +124,7 @@ def halvings(classes: int, least: int, generator: torch.Generator) -> Tensor:
 
 
 def cross_examine(
-    model: ResNet,
+    model: Classifier,
     images: np.ndarray,
     labels: np.ndarray,
     config: ContentConfig,
@@ -213,7 +207,7 @@ def outsiders(
 
 
 def discriminate(
-    model: ResNet,
+    model: Classifier,
     images: np.ndarray,
     labels: np.ndarray,
     votes: np.ndarray,

@@ -14,7 +14,8 @@ from pud.data.images import pixels
 from pud.detectors.pud import intruder_odds
 from pud.evidence.contract import Evidence
 from pud.evidence.cross_examination import ContentConfig, contradictions, cross_examine, discriminate
-from pud.models.classifier import ResNet, frozen
+from pud.models.contract import Classifier
+from pud.models.folded import fold_batchnorm
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ProbeConfig(ContentConfig):
 
 
 def probe(
-    model: ResNet,
+    model: Classifier,
     images: np.ndarray,
     labels: np.ndarray,
     config: ProbeConfig,
@@ -49,7 +50,7 @@ def probe(
     purified: whether the model has gone through a round, so that it may itself say what an image shows.
     """
     n = len(labels)
-    fast = frozen(model)
+    fast = fold_batchnorm(model)
     given = torch.from_numpy(labels)
     attack = PGDConfig(config.epsilon, config.steps, config.step_size)
     partners = [torch.randperm(n, generator=generator).numpy() for _ in range(config.mix_draws)]

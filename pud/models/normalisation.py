@@ -7,7 +7,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from pud.data.images import pixels
-from pud.models.classifier import ResNet, logits
+from pud.models.contract import Classifier
+from pud.models.inference import logits
 
 TRIED_IMAGES = 1000
 # {whose: (mean, std)}, of pixels in [0, 1]
@@ -23,7 +24,7 @@ USUAL = {
 
 
 def hint(
-    model: ResNet, images: np.ndarray, labels: np.ndarray, *, generator: torch.Generator, device: torch.device
+    model: Classifier, images: np.ndarray, labels: np.ndarray, *, generator: torch.Generator, device: torch.device
 ) -> str | None:
     """Return what would make a model know uint8 images (n, c, h, w) with labels (n,), None where nothing tried does.
 

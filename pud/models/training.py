@@ -14,7 +14,7 @@ from pud.base.device import autocast
 from pud.base.processes import add_up, own, shared_norms
 from pud.base.progress import say, track
 from pud.data.batches import BatchConfig, Batches, RandomStream
-from pud.models.classifier import check_architecture
+from pud.models.make import check_architecture
 
 FEW_STEPS = 4
 

@@ -20,7 +20,8 @@ from pud.base.progress import say
 from pud.data.images import Split, open_split, pixels
 from pud.evaluation.drift import adversarial_drift
 from pud.evaluation.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
-from pud.models.classifier import ResNet, logits
+from pud.models.contract import Classifier
+from pud.models.inference import logits
 from pud.reporting.report import FORMAT, INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, save_report
 from pud.steps.probe import matching
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pud.reporting.tracking import Tracking
 
 
-def accuracies(model: ResNet, test: Split, truth: GroundTruth, device: torch.device) -> dict[str, Any]:
+def accuracies(model: Classifier, test: Split, truth: GroundTruth, device: torch.device) -> dict[str, Any]:
     """Return clean accuracy, attack success rate and recovery accuracy, each with its number of images."""
     triggered, labels = logits(model, truth.triggered_images, device), torch.from_numpy(test.labels)
     targets, true_labels = truth.triggered_target_labels, truth.triggered_true_labels
@@ -48,7 +49,7 @@ def first(test: Split, count: int, device: torch.device) -> tuple[Tensor, Tensor
 
 
 def drift(
-    model: ResNet, test: Split, truth: GroundTruth, count: int, device: torch.device, *, seed: int
+    model: Classifier, test: Split, truth: GroundTruth, count: int, device: torch.device, *, seed: int
 ) -> dict[str, Any]:
     """Return where the adversarial examples of the first ``count`` images that can be triggered go."""
     few = slice(count)
