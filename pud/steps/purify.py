@@ -1,5 +1,6 @@
 """Step purify: one round on the state that the round before left; round 0 starts from the infected model."""
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from pud.artifacts.results import load_detection, timed_folder
 from pud.artifacts.state import FILES, load_state, save_state
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.files import sha256
+from pud.base.memory import halving_batches
 from pud.data.images import open_training_split
 from pud.defences import DEFAULT, DEFENCES
+from pud.defences.contract import Selection, State
 from pud.defences.rounds import run_round
 from pud.steps.probe import matching
 
@@ -38,16 +41,20 @@ def purify_step(
     split = matching(open_training_split(dataset), card.classes, card.input_shape, model)
     state = load_state(model, network, len(split.labels))
     found = load_detection(detection, split.labels)[0] if detection else None
-    generator = random_stream(seed, "purify", state.rounds_done)
     inputs = [model, dataset, *([detection] if detection else [])]
     with timed_folder(purified, "purify", "model.json", *inputs) as folder:
-        selection = run_round(
-            DEFENCES.find(defence), config, state, split.images, split.labels, found, generator=generator, device=where
-        )
-        save_state(folder, state)
+
+        def after_a_round(config: Any) -> tuple[State, Selection]:
+            after, generator = copy.deepcopy(state), random_stream(seed, "purify", state.rounds_done)
+            data = (split.images, split.labels, found)
+            entry = DEFENCES.find(defence)
+            return after, run_round(entry, config, after, *data, generator=generator, device=where)
+
+        (after, selection), config = halving_batches(after_a_round, config)
+        save_state(folder, after)
         made = made_from(model, dataset, detection) | {file: sha256(folder / file) for file in FILES}
-        training = {"defence": defence, **dataclasses.asdict(config), "seed": seed, "rounds_done": state.rounds_done}
-        save_model(folder, state.student, dataclasses.replace(card, training=training, made_from=made))
+        training = {"defence": defence, **dataclasses.asdict(config), "seed": seed, "rounds_done": after.rounds_done}
+        save_model(folder, after.student, dataclasses.replace(card, training=training, made_from=made))
     return {
         "clean_images": int((selection.clean & ~selection.relabelled).sum()),
         "relabelled_images": int(selection.relabelled.sum()),

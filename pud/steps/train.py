@@ -6,8 +6,10 @@ from pathlib import Path
 from pud.artifacts.model import ModelCard, save_model
 from pud.artifacts.results import timed_folder
 from pud.base.device import prepare_process, random_stream, resolve_device
+from pud.base.memory import halving_batches
 from pud.data.batches import Batches
 from pud.data.images import open_training_split
+from pud.models.contract import Classifier
 from pud.models.inference import logits
 from pud.models.training import TrainConfig, train, warn_of_few_steps
 
@@ -26,12 +28,17 @@ def train_step(dataset: Path, config: TrainConfig, *, seed: int, device: str = "
         classes=list(split.classes),
         mean=mean,
         std=std,
-        training={**dataclasses.asdict(config), "seed": seed},
+        training={},
         made_from={"training_images": split.digest, "training_labels": split.labels_digest},
     )
     with timed_folder(model, "train", "model.json", dataset) as folder:
-        network = card.build(seed).to(where)
-        train(network, images, labels, config, generator=random_stream(seed, "train"), device=where)
-        save_model(folder, network, card)
+
+        def trained(config: TrainConfig) -> Classifier:
+            network = card.build(seed).to(where)
+            train(network, images, labels, config, generator=random_stream(seed, "train"), device=where)
+            return network
+
+        network, used = halving_batches(trained, config)
+        save_model(folder, network, dataclasses.replace(card, training={**dataclasses.asdict(used), "seed": seed}))
         given = logits(network, images, where).argmax(1).numpy()
     return {"training_accuracy": float((given == labels).mean())}
