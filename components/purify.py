@@ -17,16 +17,16 @@ def purify(
     purified: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Run the next round on a model or state; settings: a preset and what differs from it, see
-    pud.defences.pud.purify_config."""
+    """Run the next round on a model or state; settings: a defence and its own, see pud.defences.defence_settings."""
     from pathlib import Path
 
     from components.guard import guarded
     from components.metrics import leave
-    from pud.defences.pud import purify_config
+    from pud.defences import defence_settings
     from pud.steps.purify import purify_step
 
     with guarded(model, dataset, detection):
-        config = purify_config(settings)
+        defence, config = defence_settings(settings)
         inputs = (Path(model.path), Path(dataset.path), Path(detection.path))
-        leave(metrics, purify_step(*inputs, config, seed=seed, device=device, purified=Path(purified.path)))
+        about = {"defence": defence.name, "seed": seed, "device": device}
+        leave(metrics, purify_step(*inputs, config, **about, purified=Path(purified.path)))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -23,17 +24,16 @@ DLR_CLASSES = 4  # the targeted DLR loss takes the four largest logits
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """epsilon: L-infinity radius in [0, 1] pixels; the attacks take the first images of the test set,
-    the drift the first triggered ones."""
+    """How robust accuracy and drift are measured, and on how many images."""
 
-    epsilon: float = 8 / 255
-    pgd_steps: int = 20
-    pgd_step_size: float = 2 / 255
-    pgd_images: Count = 1_000
-    autoattack_images: int = 64
-    masking_images: int = 200
-    drift_images: Count = 500
-    batch_size: Count = 250
+    epsilon: Annotated[float, "L-infinity radius of the attacks, pixels in [0, 1]."] = 8 / 255
+    pgd_steps: Annotated[int, "Of PGD."] = 20
+    pgd_step_size: Annotated[float, "Of PGD, pixels in [0, 1]."] = 2 / 255
+    pgd_images: Annotated[Count, "Test images attacked by PGD, the first ones."] = 1_000
+    autoattack_images: Annotated[int, "Test images attacked by AutoAttack, the first ones; 0: none."] = 64
+    masking_images: Annotated[int, "Test images for the checks of masked gradients, the first ones."] = 200
+    drift_images: Annotated[Count, "Triggered test images whose features are followed, the first ones."] = 500
+    batch_size: Annotated[Count, "Images at a time."] = 250
 
 
 Fooled = Callable[[Tensor, Tensor], Tensor]  # images (n, c, h, w), labels (n,) -> bool (n,), whom the attack fools

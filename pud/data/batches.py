@@ -8,6 +8,7 @@ and equal in distribution on another.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,18 +22,17 @@ COLOURS = 3
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """How pictures reach a model that learns.
+    """How pictures reach a model that learns."""
 
-    crop: by which share of its height and width a picture is moved at most, what comes in is black; flip: mirror every
-    other picture; augment_grey: do both to pictures of one channel too, of which most (digits, clothes) do not gain.
-    resident_gib: data of up to this size are copied to a GPU whole; larger ones stream to it.
-    """
-
-    batch_size: Count = 128
-    crop: Share = 0.125
-    flip: bool = True
-    augment_grey: bool = False
-    resident_gib: float = 16.0
+    batch_size: Annotated[Count, "Images at a time."] = 128
+    crop: Annotated[Share, "Share of its height and width by which a picture is moved at most, black comes in."] = 0.125
+    flip: Annotated[bool, "Mirror every other picture."] = True
+    augment_grey: Annotated[
+        bool, "Do both to pictures of one channel too, of which most (digits, clothes) do not gain."
+    ] = False
+    resident_gib: Annotated[float, "Data of up to this size are copied to a GPU whole; larger ones stream to it."] = (
+        16.0
+    )
 
     def augmentation(self, channels: int) -> "Augmentation | None":
         """Return what changes pictures of so many channels, None where nothing does."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,39 +31,34 @@ T = TypeVar("T")
 class PurifyConfig(BatchConfig):
     """Settings of purification; tuples have a number for each round, the last one serves all further rounds.
 
-    keep: share of each class's clean verdicts to train on, the least suspicious first. adversarial_epochs: of a round's
-    epochs the first so many attack; later ones train plainly. epsilon: of PGD, in [0, 1] pixels; steps; step_size of
-    epsilon. adversarial_fraction: share of a batch that PGD attacks. relabel: give accused images the label of what
-    they show, where that is beyond doubt, and unlearn none whose label is right. stamp_rate: share of a batch that
-    carries the estimated trigger under its right label; stamp_strength: from once to so many times as strongly as
-    estimated, for an attacker may stamp more strongly than the training images show (as adaptive blend does).
-    unlearn_fraction, unlearn_weight: accused images added to a batch, as its share, and the weight of their loss.
-    unlearn_separation: Ashman's D of a class's two modes from which its accused are unlearned, else only left out: of
-    modes that overlap many are honest, and a model that was to forget these contradicts more of them. After a round
-    detection is surer.
-    consistency_weight, ema_decay: of the mean teacher. reference_weight: of the L1 distance of the weights to those at
-    the round's start.
+    An attacker may stamp more strongly than the training images show, as adaptive blend does: hence stamp_strength.
     """
 
-    keep: tuple[Part, ...] = (0.2, 0.95)
-    epochs: tuple[int, ...] = (2, 6)
-    adversarial_epochs: tuple[int, ...] = (100,)
-    learning_rate: tuple[Positive, ...] = (0.05, 0.15)
-    momentum: Part = 0.9
-    weight_decay: float = 5e-4
-    epsilon: tuple[float, ...] = (8 / 255, 9 / 255)
-    steps: int = 3
-    step_size: float = 0.4
-    adversarial_fraction: tuple[Share, ...] = (0.6, 1.0)
-    relabel: bool = True
-    stamp_rate: Share = 0.1
-    stamp_strength: float = 2.0
-    unlearn_fraction: float = 0.125
-    unlearn_weight: float = 0.3
-    unlearn_separation: tuple[float, ...] = (DetectConfig.separation, 0.0)
-    consistency_weight: float = 0.05
-    ema_decay: Share = 0.99
-    reference_weight: float = 0.0
+    keep: Annotated[
+        tuple[Part, ...], "Share of each class's clean verdicts to train on, the least suspicious first."
+    ] = (0.2, 0.95)
+    epochs: Annotated[tuple[int, ...], "Of each round."] = (2, 6)
+    adversarial_epochs: Annotated[tuple[int, ...], "Of these the first so many attack; later ones train plainly."] = (
+        100,
+    )
+    learning_rate: Annotated[tuple[Positive, ...], "Highest of each round."] = (0.05, 0.15)
+    momentum: Annotated[Part, "Of SGD."] = 0.9
+    weight_decay: Annotated[float, "Of SGD."] = 5e-4
+    epsilon: Annotated[tuple[float, ...], "L-infinity radius of PGD, pixels in [0, 1]."] = (8 / 255, 9 / 255)
+    steps: Annotated[int, "Of PGD."] = 3
+    step_size: Annotated[float, "Of PGD, in epsilon."] = 0.4
+    adversarial_fraction: Annotated[tuple[Share, ...], "Share of a batch that PGD attacks."] = (0.6, 1.0)
+    relabel: Annotated[bool, "Give accused images the label that detection inferred, and unlearn none of these."] = True
+    stamp_rate: Annotated[Share, "Share of a batch that carries the estimated trigger under its right label."] = 0.1
+    stamp_strength: Annotated[float, "Up to so many times as strong as estimated, from once."] = 2.0
+    unlearn_fraction: Annotated[float, "Accused images added to a batch, as its share."] = 0.125
+    unlearn_weight: Annotated[float, "Weight of their loss."] = 0.3
+    unlearn_separation: Annotated[
+        tuple[float, ...], "Ashman's D of a class's modes from which its accused are unlearned, else left out."
+    ] = (DetectConfig.separation, 0.0)
+    consistency_weight: Annotated[float, "Weight of the agreement with the mean teacher."] = 0.05
+    ema_decay: Annotated[Share, "Decay of the mean teacher."] = 0.99
+    reference_weight: Annotated[float, "Weight of the L1 distance to the weights at the round's start."] = 0.0
 
 
 DEFAULT_PRESET = "robust"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,13 +22,13 @@ FEW_STEPS = 4
 
 @dataclass(frozen=True)
 class TrainConfig(BatchConfig):
-    """SGD with Nesterov momentum under a one-cycle learning rate; epochs over the whole training set."""
+    """SGD with Nesterov momentum under a one-cycle learning rate."""
 
-    architecture: str = "resnet8"
-    epochs: Count = 6
-    learning_rate: Positive = 0.1
-    momentum: Part = 0.9
-    weight_decay: float = 5e-4
+    architecture: Annotated[str, "A network by name: see pud/models/architectures."] = "resnet8"
+    epochs: Annotated[Count, "Over the whole training set."] = 6
+    learning_rate: Annotated[Positive, "Highest of the one-cycle schedule."] = 0.1
+    momentum: Annotated[Part, "Of SGD."] = 0.9
+    weight_decay: Annotated[float, "Of SGD."] = 5e-4
 
     def __post_init__(self) -> None:
         check_architecture(self.architecture)

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from pud.base.config import as_parameters, from_mapping
 from pud.base.device import check_seed
 from pud.base.errors import InputError
 from pud.base.files import is_full, read_json, room
-from pud.defences.pud import DEFAULT_PRESET, PRESETS, PurifyConfig, purify_config
-from pud.detectors.pud import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND, DetectConfig
+from pud.defences import DEFAULT, defence_settings
+from pud.defences.pud import DEFAULT_PRESET, PRESETS, PurifyConfig
+from pud.detectors.pud import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
+from pud.detectors.pud import DetectConfig
 from pud.evidence.probing import ProbeConfig
 from pud.models.training import TrainConfig
 from pud.platform.compiled import PIPELINE, default_pipeline
@@ -37,43 +39,32 @@ SECTIONS = {
 }
 
 
-def settings(config: type, presets: Collection[str] = ()) -> Callable[[Command], Command]:
+def settings(config: type, *, of_any: str = "") -> Callable[[Command], Command]:
     """Add an option for every field of a config; the command receives the built config as ``config``.
 
-    Where there are presets, ``--preset`` chooses one and an option that is not given keeps the preset's value.
+    Args:
+        of_any: what a step has several of, such as "defence", each with settings of its own; the options are those of
+            ours. Then ``--settings`` takes any by name, and the command receives all that were given as ``settings``.
     """
     defaults = as_parameters(config())
     lists = {name for name, kind in typing.get_type_hints(config).items() if typing.get_origin(kind) is tuple}
 
     def decorate(function: Command) -> Command:
         def command(**options: Any) -> Any:
-            given = {name: options.pop(name) for name in defaults}
-            chosen = {
-                name: _list(name, value) if name in lists else value
-                for name, value in given.items()
-                if value is not None
-            }
-            if presets:
-                return function(config=purify_config({"preset": options.pop("preset"), **chosen}), **options)
-            return function(config=from_mapping(config, chosen), **options)
+            given = {name: value for name in defaults if (value := options.pop(name)) is not None}
+            given = {name: _list(name, value) if name in lists else value for name, value in given.items()}
+            if of_any:
+                return function(settings={**options.pop("settings"), **given}, **options)
+            return function(config=from_mapping(config, given), **options)
 
         command.__doc__ = function.__doc__
         command.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        if of_any:
+            command = json_option("--settings", f"The same, and those of any other {of_any}, by name as JSON.")(command)
         for name, default in reversed(defaults.items()):
             shown = json.dumps(default) if name in lists else default
-            flag = "--" + name.replace("_", "-")
-            text = words(config, name)
-            if presets:
-                text = f"{text}  [default: the preset's; {shown}]"
-                command = click.option(flag, name, default=None, help=text)(command)
-            else:
-                command = click.option(flag, name, default=shown, show_default=True, help=text)(command)
-        if presets:
-            choice = click.Choice(list(presets))
-            text = "What all other settings are where they are not given."
-            command = click.option("--preset", type=choice, default=DEFAULT_PRESET, show_default=True, help=text)(
-                command
-            )
+            text = f"{words(config, name)}  [default: {shown}]"
+            command = click.option("--" + name.replace("_", "-"), name, default=None, help=text)(command)
         return command
 
     return decorate
@@ -98,7 +89,7 @@ def json_option(flag: str, text: str) -> Callable[[Command], Command]:
         with suppress(ValueError, RecursionError):
             if isinstance(found := json.loads(given), dict):
                 return found
-        raise InputError(f'{flag} is {given[:200]!r}: give settings by name, such as \'{{"size": 5}}\'')
+        raise InputError(f"{flag} is {given[:200]!r}: give settings by name, such as '{{\"size\": 5}}'")
 
     return click.option(flag, default="{}", show_default=True, callback=read, help=text)
 
@@ -253,12 +244,23 @@ def detect_command(metrics: Path | None, exit_code: bool, **options: Any) -> Non
 @seed_option
 @device_option
 @metrics_option
-@settings(PurifyConfig, PRESETS)
-def purify_command(metrics: Path | None, **options: Any) -> None:
+@click.option("--defence", default=DEFAULT, show_default=True, help="How the model is purified: see pud/defences.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default=None,
+    help=f"Other defaults of ours  [default: {DEFAULT_PRESET}].",
+)
+@settings(PurifyConfig, of_any="defence")
+def purify_command(
+    metrics: Path | None, defence: str, preset: str | None, settings: dict[str, Any], **options: Any
+) -> None:
     """Run one round of purification, or repair the model with clean data."""
     from pud.steps.purify import purify_step
 
-    finish(purify_step(**options), metrics)
+    chosen = {"defence": defence, **({"preset": preset} if preset else {}), **settings}
+    found, config = defence_settings(chosen)
+    finish(purify_step(config=config, defence=found.name, **options), metrics)
 
 
 @app.command("evaluate")

@@ -2,13 +2,10 @@
 
 from typing import Any
 
-from pud.adversarial.robustness import EvaluateConfig
 from pud.base.config import words_of
-from pud.defences.pud import PurifyConfig
 from pud.detectors.pud import DetectConfig
 from pud.evidence.cross_examination import ContentConfig
 from pud.evidence.probing import ProbeConfig
-from pud.models.training import TrainConfig
 
 FILLED = {
     "confidence": "How sure a vote on what an image shows must be to count.",
@@ -18,18 +15,11 @@ FILLED = {
 CONTRADICTION = " The same of a purified model's contradictions."
 SHARED = {
     "batch_size": "Images at a time.",
-    "momentum": "Of SGD.",
-    "weight_decay": "Of SGD.",
     **{f"filled_{name}": text for name, text in FILLED.items()},
     **{f"contradiction_filled_{name}": text + CONTRADICTION for name, text in FILLED.items()},
     "doubt_limit": "Limit of the log odds against the given label.",
 }
 WORDS: dict[type, dict[str, str]] = {
-    TrainConfig: {
-        "architecture": "resnet8 or resnet18.",
-        "epochs": "Over the whole training set.",
-        "learning_rate": "Highest of the one-cycle schedule.",
-    },
     ContentConfig: {
         "splits": "How often the classes are halved for witnesses, at least; 0: never.",
         "minimum_classes": "Below this many nobody is cross-examined.",
@@ -79,34 +69,6 @@ WORDS: dict[type, dict[str, str]] = {
         "confidence_in_none": "That there is no backdoor, at most: before the first round, after one.",
         "images_per_dimension": "Anchors that a class must have for each of two dimensions to be judged.",
         "knowledge": "What the infected model must know of a class for it to be judged (Youden's J).",
-    },
-    PurifyConfig: {
-        "keep": "Share of each class's clean verdicts to train on, the least suspicious first.",
-        "epochs": "Of each round.",
-        "adversarial_epochs": "Of these the first so many attack.",
-        "learning_rate": "Highest of each round.",
-        "epsilon": "L-infinity radius of PGD, pixels in [0, 1].",
-        "steps": "Of PGD.",
-        "step_size": "Of PGD, in epsilon.",
-        "adversarial_fraction": "Share of a batch that PGD attacks.",
-        "relabel": "Give accused images the label of what they show, where that is beyond doubt.",
-        "stamp_rate": "Share of a batch that carries the estimated trigger under its right label.",
-        "stamp_strength": "Up to so many times as strong as estimated.",
-        "unlearn_fraction": "Accused images added to a batch, as its share.",
-        "unlearn_weight": "Weight of their loss.",
-        "unlearn_separation": "Ashman's D of a class's modes from which its accused are unlearned, else left out.",
-        "consistency_weight": "Weight of the agreement with the mean teacher.",
-        "ema_decay": "Decay of the mean teacher.",
-        "reference_weight": "Weight of the L1 distance to the weights at the round's start.",
-    },
-    EvaluateConfig: {
-        "epsilon": "L-infinity radius of the attacks, pixels in [0, 1].",
-        "pgd_steps": "Of PGD.",
-        "pgd_step_size": "Of PGD, pixels in [0, 1].",
-        "pgd_images": "Test images attacked by PGD, the first ones.",
-        "autoattack_images": "Test images attacked by AutoAttack; 0: none.",
-        "masking_images": "Test images for the checks of masked gradients.",
-        "drift_images": "Triggered test images whose features are followed, the first ones.",
     },
 }
 

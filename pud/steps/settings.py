@@ -53,7 +53,7 @@ def _builders(parameters: Mapping[str, Any]) -> dict[str, Callable[[Mapping[str,
     from pud.attacks import attack_config
     from pud.attacks.poisoning import PoisonConfig
     from pud.base.config import from_mapping
-    from pud.defences.pud import purify_config
+    from pud.defences import defence_settings
     from pud.detectors.pud import DetectConfig
     from pud.evidence.probing import ProbeConfig
     from pud.models.training import TrainConfig
@@ -63,6 +63,6 @@ def _builders(parameters: Mapping[str, Any]) -> dict[str, Callable[[Mapping[str,
         "train_settings": partial(from_mapping, TrainConfig),
         "probe_settings": partial(from_mapping, ProbeConfig),
         "detect_settings": partial(from_mapping, DetectConfig),
-        "purify_settings": purify_config,
+        "purify_settings": defence_settings,
         "evaluate_settings": partial(from_mapping, EvaluateConfig),
     }
