@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +19,14 @@ Shifts = list[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class AnpConfig(RepairConfig):
-    """epsilon: largest relative change of a channel's scale and shift. clean_weight: of the loss without that change
-    beside the one with it. steps: at least, in whole epochs. accuracy_drop: what pruning may cost of the accuracy on
-    the clean images. learning_rate, momentum: of the masks."""
+    """How the masks of the channels are learned, and how much is pruned by them."""
 
-    epsilon: Positive = 0.4
-    clean_weight: Share = 0.2
-    steps: Count = 2000
-    accuracy_drop: Share = 0.05
-    learning_rate: Positive = 0.05
-    momentum: Part = 0.9
+    epsilon: Annotated[Positive, "Largest relative change of a channel's scale and shift."] = 0.4
+    clean_weight: Annotated[Share, "Weight of the loss without that change beside the one with it."] = 0.2
+    steps: Annotated[Count, "At least, in whole epochs."] = 2000
+    accuracy_drop: Annotated[Share, "What pruning may cost of the accuracy on the clean images."] = 0.05
+    learning_rate: Annotated[Positive, "Of the masks."] = 0.05
+    momentum: Annotated[Part, "Of the masks."] = 0.9
 
 
 def anp(model: nn.Module, clean: CleanSet, config: AnpConfig) -> nn.Module:

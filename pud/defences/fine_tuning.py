@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import nn
@@ -14,12 +15,12 @@ from pud.defences.repair import CleanSet, RepairConfig, repair_defence
 
 @dataclass(frozen=True)
 class FineTuningConfig(RepairConfig):
-    """SGD with momentum over ``epochs`` of the clean images, the learning rate falling to zero by a cosine."""
+    """SGD with momentum, the learning rate falling to zero by a cosine."""
 
-    epochs: Count = 100
-    learning_rate: Positive = 0.01
-    momentum: Part = 0.9
-    weight_decay: float = 5e-4
+    epochs: Annotated[Count, "Over the clean images."] = 100
+    learning_rate: Annotated[Positive, "Of SGD at the start."] = 0.01
+    momentum: Annotated[Part, "Of SGD."] = 0.9
+    weight_decay: Annotated[float, "Of SGD."] = 5e-4
 
 
 def optimiser_of(

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,11 @@ from pud.defences.repair import CleanSet, repair_defence
 
 @dataclass(frozen=True)
 class FtSamConfig(FineTuningConfig):
-    """radius: of the ball of weights that is searched for the worst, rho in the paper, here for small images."""
+    """Fine-tuning's settings, and the ball."""
 
-    radius: Positive = 2.0
+    radius: Annotated[
+        Positive, "Of the ball of weights that is searched for the worst (the paper's rho), for small images."
+    ] = 2.0
 
 
 def ft_sam(model: nn.Module, clean: CleanSet, config: FtSamConfig) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +17,16 @@ MAP_DECAY = 0.9  # keeps the series of the implicit gradient finite where that s
 
 @dataclass(frozen=True)
 class IBauConfig(RepairConfig):
-    """rounds: over the clean images. inner_steps: of ascent to the perturbation on each batch, within ``radius`` (L2,
-    of pixels in [0, 1]). fixed_point_steps: of the implicit gradient. portion: of a batch that the perturbation
-    unlearns at once, as in the authors' code, and one image at least. learning_rate: of Adam."""
+    """The search for a universal perturbation, and the unlearning of it."""
 
-    rounds: Count = 20
-    inner_steps: Count = 5
-    radius: Positive = 10.0
-    fixed_point_steps: Count = 5
-    portion: Part = 0.01
-    learning_rate: Positive = 3e-4
+    rounds: Annotated[Count, "Over the clean images."] = 20
+    inner_steps: Annotated[Count, "Of ascent to the perturbation on each batch."] = 5
+    radius: Annotated[Positive, "L2 radius of the perturbation, pixels in [0, 1]."] = 10.0
+    fixed_point_steps: Annotated[Count, "Of the implicit gradient."] = 5
+    portion: Annotated[
+        Part, "Share of a batch that the perturbation unlearns at once, as in the authors' code; one image at least."
+    ] = 0.01
+    learning_rate: Annotated[Positive, "Of Adam."] = 3e-4
 
 
 def i_bau(model: nn.Module, clean: CleanSet, config: IBauConfig) -> nn.Module:

@@ -7,7 +7,7 @@ detection suspects least: of each class's clean verdicts the share ``clean_share
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +24,11 @@ C = TypeVar("C", bound="RepairConfig")
 
 @dataclass(frozen=True)
 class RepairConfig(BatchConfig):
-    """clean_share: of each class's clean verdicts, the least suspicious first; the rest as in ``BatchConfig``."""
+    """What every repair needs: the clean images."""
 
-    clean_share: Part = 0.05
+    clean_share: Annotated[
+        Part, "Share of each class's clean verdicts that serves as the clean set, the least suspicious first."
+    ] = 0.05
 
 
 @dataclass(frozen=True)
