@@ -26,21 +26,24 @@ from experiments.detectors import DETECTORS
 from experiments.parts import PARTS
 from experiments.plan import (
     AUTOATTACKED,
+    BOUNDS,
     COSTED,
+    DEFAULT,
     DEFENCE,
+    FILTER,
     FORMAT,
     HELD_OUT_SEED,
     ONE,
     RIVALS,
     SEEDS,
     WORK,
+    WORKED,
     Cell,
     at_rate,
     highest_rates,
     innocent,
     other_rates,
 )
-from experiments.results import BOUNDS, FILTER, WORKED
 from pud.adversarial.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
 from pud.artifacts.ground_truth import load_truth
 from pud.artifacts.model import load_model, save_model
@@ -70,7 +73,6 @@ from pud.steps.purify import purify_step
 from pud.steps.train import train_step
 
 RESULTS, DATA = Path("results"), "file:data"
-DEFAULT = "robust"
 ABLATED = [("badnets", ONE), ("blend", ONE)]
 COST = "cost"
 CLEAN_SHARE = 0.05  # of the training size, what rivals ask for

@@ -10,6 +10,11 @@ from pud.attacks.poisoning import PoisonConfig
 from pud.base.files import read_json
 
 FORMAT = "pud-results/1"
+DEFAULT = "robust"
+FILTER = "filter, then adversarial training"
+BOUNDS = ["floor", "ceiling"]
+REFERENCES, PRESETS = ["infected", *BOUNDS], ["robust", "erase", "paper", "aft"]
+WORKED = 0.8  # attack success of the infected model from which there is something to defend against
 WORK = Path("runs/bench")
 CLEAN_LABEL = ("sig", "label-consistent")
 BEYOND = "source-specific"  # an attack that nobody asked for: no part in the figures that were

@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 
-from experiments.plan import BEYOND, DEFENCE, FORMAT, at_rate
-from experiments.results import Grid, asked, load, write
+import experiments.sections
+from experiments.plan import BEYOND, DEFENCE, FILTER, FORMAT, PRESETS, REFERENCES, all_cells, at_rate
+from experiments.requirements import Requirement, requirements
+from experiments.results import write
+from experiments.rows import Grid, load
+from experiments.sections.asked import asked, sets_of_cells
 from pud.base.errors import InputError
 
+ROOT = Path(__file__).parents[1]
 DELETED = object()
 
 
@@ -75,6 +80,18 @@ def cell(seed: int = 0, *, success: float = 0.99, entries: dict[str, Any] | None
     }
 
 
+@pytest.fixture(autouse=True)
+def _drawn_by_few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Laying out pictures takes most of a page's time: a test that looks at them asks for ``drawn``."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: path.touch())
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Pictures are drawn in earnest."""
+
+
 def written(folder: Path, *cells: dict[str, Any]) -> str:
     """The page of these cells."""
     results = folder / "results"
@@ -87,7 +104,7 @@ def written(folder: Path, *cells: dict[str, Any]) -> str:
 
 def judged(*cells: dict[str, Any]) -> str:
     """That section of the page of these cells which says what is met: nothing is drawn."""
-    return f"\n## Asked for and measured\n{asked(Grid(list(cells)))}"
+    return f"\n## Asked for and measured\n{asked(Grid(list(cells)), Path())}"
 
 
 def rows(page: str, section: str, *start: str) -> list[list[str]]:
@@ -103,6 +120,7 @@ def verdict(page: str, *start: str) -> str:
     return row[-1]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         written(tmp_path / folder, cell(0), cell(1))
@@ -471,3 +489,28 @@ def test_a_figure_that_the_grid_measures_on_seed_0_alone_wants_no_other_seed(tmp
     page = written(tmp_path, cell(0, entries=entries), cell(1, entries=entries | {"erase": None}))
     assert verdict(page, "ACC, erase minus infected", "poisoned") == "pass"
     assert verdict(page, "AutoAttack, robust minus ceiling") == "not measured"
+
+
+def test_the_page_in_the_repository_is_of_the_results_in_the_repository(tmp_path: Path) -> None:
+    write(ROOT / "results", tmp_path / "results.md", [cell.empty() for cell in all_cells()])
+    assert (tmp_path / "results.md").read_text() == (ROOT / "docs/results.md").read_text()
+
+
+def test_a_section_in_a_file_of_its_own_comes_at_the_end_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder := tmp_path / "elsewhere").mkdir()
+    (folder / "weather.py").write_text(
+        'SECTIONS = {"weather": lambda grid, folder: f"Fine over {len(grid.cells)} cells."}'
+    )
+    monkeypatch.setattr(experiments.sections, "__path__", [*experiments.sections.__path__, str(folder)])
+    assert written(tmp_path, cell(0), cell(1)).endswith("\n\n## Weather\n\nFine over 2 cells.\n")
+
+
+@pytest.mark.parametrize("wanted", requirements(), ids=lambda wanted: f"{wanted.figure} on {wanted.cells}")
+def test_a_requirement_speaks_of_what_there_is(wanted: Requirement) -> None:
+    grid = Grid([cell(0)])
+    assert wanted.cells in sets_of_cells(grid)
+    assert wanted.metric in grid.rows
+    assert wanted.judged in ("mean", "every cell")
+    assert {wanted.method, wanted.minus} <= {"", *PRESETS, *REFERENCES, FILTER}
