@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from kfp import dsl
@@ -21,7 +22,9 @@ from kfp.dsl.types.type_utils import InconsistentTypeException
 from components.artifacts import Detection, GroundTruth, Probe, Report
 from pipelines.placement import DATA_GIB, SCRATCH_GIB, SCRATCH_NAME
 from pipelines.pud import COMPILED, ROUNDS
+from pud.artifacts.ground_truth import load_truth
 from pud.artifacts.storage import MOUNTED_CA
+from pud.data.images import open_split
 
 ROOT = Path(__file__).parent.parent
 GPU, CPU = ("train", "adversarial-probe", "purify", "evaluate"), ("check", "poison", "detect", "finish")
@@ -399,3 +402,38 @@ def test_a_component_is_short_and_calls_one_step(name: str) -> None:
     assert lines <= MAXIMUM_BODY_LINES
     assert len([call for call in calls if call.endswith("_step")]) == (0 if name in STEPLESS else 1)
     assert callable(component(name).python_func)
+
+
+@dataclass
+class Made:
+    """An artifact as a component is handed it."""
+
+    name: str
+    path: str
+
+    def log_metric(self, name: str, value: float) -> None:
+        """Kubeflow's page is not here."""
+
+
+def test_poison_plants_the_attack_of_its_parameters_with_its_settings(sample_folder: Path, tmp_path: Path) -> None:
+    outputs = {name: Made(name, str(tmp_path / name)) for name in ("dataset", "ground_truth", "metrics")}
+    component("poison").python_func(
+        data_uri=f"file:{sample_folder}",
+        data_digest="",
+        attack="label-consistent",
+        attack_settings={"size": 2.0, "surrogate_epochs": 1.0},  # as Kubeflow hands numbers over
+        mapping="all-to-one",
+        poison_rate=0.5,
+        target_label=3,
+        train_size=300,
+        cache_period="",
+        seed=0,
+        device="cpu",
+        **outputs,
+    )
+    truth, about = load_truth(tmp_path / "ground_truth")
+    assert (about["attack"], about["attack_settings"]["size"]) == ("label-consistent", 2)
+    split = open_split(tmp_path / "dataset" / "train")
+    assert (split.labels[truth.poisoned] == 3).all()
+    patches = split.images[truth.poisoned][:, 0, :2, :2]
+    assert (patches == np.array([[255, 0], [0, 255]])).all()
