@@ -16,6 +16,7 @@ from pud.models.contract import Classifier
 from pud.models.folded import fold_batchnorm
 from pud.models.make import ARCHITECTURES, check_architecture, make_model
 from pud.models.training import TrainConfig
+from pud.steps.train import train_step
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES.names())
 # batch norms that follow no convolution, or one whose output goes elsewhere too
@@ -269,3 +270,12 @@ def test_a_file_cannot_choose_what_code_is_imported(code: Path, tmp_path: Path) 
 def test_code_that_cannot_be_used_is_named(name: str, sentence: str, code: Path) -> None:
     with pytest.raises(InputError, match=sentence):
         make_model(name, (1, 4, 4), 3, [0.5], [0.5], may_import=True)
+
+
+def test_a_network_of_the_user_s_own_is_trained_by_its_name(code: Path, sample_folder: Path, tmp_path: Path) -> None:
+    config = TrainConfig(architecture=NAME, epochs=1, learning_rate=0.01)
+    found = train_step(sample_folder, config, seed=0, device="cpu", model=tmp_path / "model")
+    assert found["training_accuracy"] > 0.5
+    with pytest.raises(InputError, match="a file may not choose what code runs here"):
+        load_model(tmp_path / "model", torch.device("cpu"))
+    assert load_model(tmp_path / "model", torch.device("cpu"), architecture=NAME)[1].architecture == NAME

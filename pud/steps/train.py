@@ -34,7 +34,7 @@ def train_step(dataset: Path, config: TrainConfig, *, seed: int, device: str = "
     with timed_folder(model, "train", "model.json", dataset) as folder:
 
         def trained(config: TrainConfig) -> Classifier:
-            network = card.build(seed).to(where)
+            network = card.build(seed, architecture=config.architecture).to(where)  # the user's own choice
             train(network, images, labels, config, generator=random_stream(seed, "train"), device=where)
             return network
 
