@@ -48,7 +48,7 @@ from pud.adversarial.robustness import EvaluateConfig, autoattack_accuracy, mask
 from pud.artifacts.ground_truth import load_truth
 from pud.artifacts.model import load_model, save_model
 from pud.artifacts.results import load_detection, load_evidence, timed_folder
-from pud.attacks import METHODS
+from pud.attacks import ATTACKS
 from pud.attacks.ground_truth import GroundTruth
 from pud.attacks.poisoning import PoisonConfig
 from pud.base.device import prepare_process, random_stream, resolve_device
@@ -542,7 +542,7 @@ def main() -> None:
         if time.monotonic() - started > 60 * options.minutes:
             say(f"bench: time is up before {cell.name}, {entry}: run it again to go on")
             return
-        METHODS.find(cell.attack)
+        ATTACKS.find(cell.attack)
         say(f"bench {number} of {len(wanted)}: {cell.name}, {entry}")
         record(cell, entry)
 

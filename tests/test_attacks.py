@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pud.attacks import METHODS, attack_config
+from pud.attacks import ATTACKS, attack_config
 from pud.attacks.adaptive_blend import AdaptiveBlendConfig
 from pud.attacks.adaptive_consistency import AdaptiveConsistencyConfig
 from pud.attacks.badnets import white_square
@@ -21,7 +21,7 @@ from pud.base.config import as_parameters, from_mapping, words_of
 from pud.base.errors import InputError
 from pud.data.images import Split
 
-NAMES = METHODS.names()
+NAMES = ATTACKS.names()
 every_attack = pytest.mark.parametrize("name", NAMES)
 every_shape = pytest.mark.parametrize("shape", [(5, 1, 28, 28), (2, 3, 32, 32)])
 CLEAN_LABEL = {"sig", "label-consistent"}
@@ -40,7 +40,7 @@ def known_of(split: Split, seed: int = 0) -> AttackerKnowledge:
 
 
 def made(name: str, knowledge: AttackerKnowledge, **settings: object) -> Attack:
-    return METHODS.find(name).make(knowledge, attack_config(name, settings))
+    return ATTACKS.find(name).make(knowledge, attack_config(name, settings))
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def attacks(train_split: Split) -> dict[str, Attack]:
 
 @every_attack
 def test_an_attack_s_settings_are_a_frozen_config_that_survives_a_pipeline_and_says_what_each_is(name: str) -> None:
-    config = METHODS.find(name).config
+    config = ATTACKS.find(name).config
     assert from_mapping(config, as_parameters(config())) == config()
     assert [one.name for one in dataclasses.fields(config) if not words_of(config, one.name)] == []
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -219,7 +219,7 @@ def test_the_attacker_who_knows_the_defence_covers_with_its_perturbations(attack
 
 def test_an_unknown_attack_is_refused_with_the_choice() -> None:
     with pytest.raises(InputError, match=r"unknown attack 'nosuch': choose one of adaptive-blend, "):
-        METHODS.find("nosuch")
+        ATTACKS.find("nosuch")
 
 
 def test_input_aware_refuses_sizes_that_its_generator_cannot_keep(train_split: Split) -> None:

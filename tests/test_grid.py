@@ -9,7 +9,7 @@ import pytest
 from experiments import grid
 from experiments.grid import ABLATIONS, Cell, is_done
 from experiments.plan import HELD_OUT_SEED, OTHER_RATES_SEED, REPEATED_SEED, all_cells
-from pud.attacks import METHODS
+from pud.attacks import ATTACKS
 from pud.defences.pud import PRESETS
 
 CELL = Cell("wanet", "all-to-one", 0.1, 0)
@@ -50,7 +50,7 @@ def test_the_grid_stops_anywhere_and_goes_on(asked: list[str], tmp_path: Path) -
 
 def test_the_grid_holds_every_attack_preset_ablation_and_rival() -> None:
     wanted = set(grid.grid())
-    assert {cell.attack for cell, _ in wanted} == set(METHODS.names())
+    assert {cell.attack for cell, _ in wanted} == set(ATTACKS.names())
     entries = {entry for _, entry in wanted}
     assert entries >= {*PRESETS, *ABLATIONS, "infected", "floor", "ceiling", grid.FILTER, "autoattack robust"}
     assert {f"detector {name}" for name in [*grid.DETECTORS, *grid.PARTS]} <= entries

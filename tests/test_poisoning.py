@@ -13,7 +13,7 @@ import torch
 
 import pud.attacks
 from pud.artifacts.ground_truth import load_truth, save_truth
-from pud.attacks import METHODS, attack_config
+from pud.attacks import ATTACKS, attack_config
 from pud.attacks.contract import AttackerKnowledge, Trigger
 from pud.attacks.ground_truth import GroundTruth
 from pud.attacks.poisoning import PoisonConfig, poison, stamp
@@ -46,7 +46,7 @@ def test_the_rate_is_a_share_of_the_training_set(
 def trigger_of(name: str, train: Split, seed: int = 0) -> Trigger:
     generator, device = torch.Generator().manual_seed(seed), torch.device("cpu")
     knowledge = AttackerKnowledge(train.images, train.labels, 10, torch.zeros_like, generator, device)
-    method = METHODS.find(name)
+    method = ATTACKS.find(name)
     return method.make(knowledge, method.config()).trigger
 
 

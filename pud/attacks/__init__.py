@@ -13,7 +13,7 @@ from pud.base.registry import Registry
 if TYPE_CHECKING:
     from pud.attacks.contract import AttackMethod
 
-METHODS: "Registry[AttackMethod]" = Registry("pud.attacks", "ATTACKS", "attack")
+ATTACKS: "Registry[AttackMethod]" = Registry("pud.attacks", "ATTACKS", "attack")
 
 
 def attack_config(name: str, settings: Mapping[str, Any]) -> Any:
@@ -22,4 +22,4 @@ def attack_config(name: str, settings: Mapping[str, Any]) -> Any:
     Raises:
         InputError: there is no such attack, it has no such setting, or the value is of the wrong type or range.
     """
-    return from_mapping(METHODS.find(name).config, settings)
+    return from_mapping(ATTACKS.find(name).config, settings)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pud.attacks import METHODS
+from pud import attacks
 from pud.attacks.contract import AttackerKnowledge, Trigger
 from pud.attacks.ground_truth import GroundTruth
 from pud.base.errors import InputError
@@ -55,7 +55,7 @@ def poison(
     Raises:
         InputError: an attack, mapping, rate, target class or size that cannot be.
     """
-    method = METHODS.find(config.attack)
+    method = attacks.ATTACKS.find(config.attack)
     classes = len(train.classes)
     if not 0 <= config.poison_rate < 1:
         raise InputError(f"poison rate {config.poison_rate} is not in [0, 1): give a fraction such as 0.1")
