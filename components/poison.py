@@ -40,8 +40,15 @@ def poison(
     from pud.steps.poison import poison_step
 
     with guarded():
-        config = PoisonConfig(attack, mapping, poison_rate, target_label, train_size)
-        given = (data_uri, data_digest, config, attack_config(attack, attack_settings))
-        folders = {"dataset": Path(dataset.path), "ground_truth": Path(ground_truth.path)}
-        room = float(os.environ.get(DATA_VARIABLE, "inf"))
-        leave(metrics, poison_step(*given, seed=seed, device=device, maximum_gib=room, **folders))
+        values = poison_step(
+            data_uri,
+            data_digest,
+            PoisonConfig(attack, mapping, poison_rate, target_label, train_size),
+            attack_config(attack, attack_settings),
+            seed=seed,
+            device=device,
+            maximum_gib=float(os.environ.get(DATA_VARIABLE, "inf")),
+            dataset=Path(dataset.path),
+            ground_truth=Path(ground_truth.path),
+        )
+        leave(metrics, values)

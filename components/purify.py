@@ -27,6 +27,14 @@ def purify(
 
     with guarded(model, dataset, detection):
         defence, config = defence_settings(settings)
-        inputs = (Path(model.path), Path(dataset.path), Path(detection.path))
-        about = {"defence": defence.name, "seed": seed, "device": device}
-        leave(metrics, purify_step(*inputs, config, **about, purified=Path(purified.path)))
+        values = purify_step(
+            Path(model.path),
+            Path(dataset.path),
+            Path(detection.path),
+            config,
+            defence=defence.name,
+            seed=seed,
+            device=device,
+            purified=Path(purified.path),
+        )
+        leave(metrics, values)
