@@ -14,16 +14,15 @@ def detect(
     detection: Output[Detection],
     metrics: Output[Metrics],
 ) -> None:
-    """Judge every training image; settings are those of pud.detectors.pud.DetectConfig."""
+    """Judge every training image; settings: a detector and its own, see pud.detectors.detector_settings."""
     from pathlib import Path
 
     from components.guard import guarded
     from components.metrics import leave
-    from pud.base.config import from_mapping
-    from pud.detectors.pud import DetectConfig
+    from pud.detectors import detector_settings
     from pud.steps.detect import detect_step
 
     with guarded(infected_probe, probe):
-        config = from_mapping(DetectConfig, settings)
+        detector, config = detector_settings(settings)
         probes = (Path(infected_probe.path), Path(probe.path))
-        leave(metrics, detect_step(*probes, config, detection=Path(detection.path)))
+        leave(metrics, detect_step(*probes, config, detector=detector.name, detection=Path(detection.path)))

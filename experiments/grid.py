@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.detectors import DETECTORS
-from experiments.parts import PARTS
+from experiments.ablations import DETECTOR_ABLATIONS
 from experiments.plan import (
     AUTOATTACKED,
     BOUNDS,
@@ -45,9 +44,11 @@ from experiments.plan import (
     other_rates,
 )
 from pud.adversarial.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
+from pud.artifacts.detection import load_detection
+from pud.artifacts.evidence import load_evidence
 from pud.artifacts.ground_truth import load_truth
 from pud.artifacts.model import load_model, save_model
-from pud.artifacts.results import load_detection, load_evidence, timed_folder
+from pud.artifacts.timing import timed_folder
 from pud.attacks import ATTACKS
 from pud.attacks.ground_truth import GroundTruth
 from pud.attacks.poisoning import PoisonConfig
@@ -58,8 +59,12 @@ from pud.data.images import Split, open_split, write_split
 from pud.defences import defence_settings
 from pud.defences.contract import Selection, State
 from pud.defences.pud import PRESETS, PurifyConfig, purify
-from pud.detectors.pud import CLEAN, DetectConfig, Detection
+from pud.detectors import DEFAULT as OURS
+from pud.detectors import DETECTORS, detector_settings
+from pud.detectors.contract import CLEAN, POISONED, Detection
+from pud.detectors.pud import DetectConfig
 from pud.evaluation.metrics import attack_success_rate, detection_metrics, verdict_metrics
+from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 from pud.evidence.probing import ProbeConfig
 from pud.models.contract import Classifier
 from pud.models.inference import logits
@@ -75,6 +80,7 @@ from pud.steps.train import train_step
 RESULTS, DATA = Path("results"), "file:data"
 ABLATED = [("badnets", ONE), ("blend", ONE)]
 COST = "cost"
+RIVAL_DETECTORS = [name for name in DETECTORS.names() if name != OURS]
 CLEAN_SHARE = 0.05  # of the training size, what rivals ask for
 BESIDE_AUTOATTACK = {"white_box_accuracy", "pgd_accuracy"}  # on the same images
 PGD_IMAGES, AUTOATTACK_IMAGES, DRIFT_IMAGES = 1_000, 256, 500
@@ -109,7 +115,7 @@ def grid() -> Iterator[tuple[Cell, str]]:
     for cell in [*map(innocent, (SEEDS[0], *later_seeds)), *cells]:
         yield cell, "erase"
     for cell in cells:
-        for detector in [*DETECTORS, *PARTS]:
+        for detector in [*RIVAL_DETECTORS, *DETECTOR_ABLATIONS]:
             yield cell, f"detector {detector}"
     for cell in cells:
         for name, (_, rates) in RIVALS.items():
@@ -371,22 +377,26 @@ def rival(cell: Cell, entry: str) -> dict[str, Any]:
 
 
 def detected(cell: Cell, name: str) -> tuple[dict[str, Any], np.ndarray]:
-    """Return the rates of a rival detector, and what it accuses (bool, (n,))."""
-    device, material = resolve_device(), open_cell(cell)
-    model, _ = load_model(infected(cell), device)
-    images, labels = clean_extra(cell)
-    started = time.monotonic()
-    suspicion, accused = DETECTORS[name](
-        model,
-        np.array(material.train.images),
-        material.train.labels,
-        clean_images=images,
-        clean_labels=labels,
-        generator=random_stream(cell.seed, "detector"),
-        device=device,
-    )
-    seconds = round(time.monotonic() - started, 1)
-    return verdict_metrics(suspicion, accused, material.truth) | {"seconds": seconds}, accused
+    """Return the rates of a rival detector on the infected model's evidence, and what it accuses (bool, (n,))."""
+    evidence, started = infected_evidence(cell), time.monotonic()
+    detector, config = detector_settings({"detector": name})
+    found = detector.detect(evidence, None, config)
+    seconds, accused = round(time.monotonic() - started, 1), found.verdict == POISONED
+    return verdict_metrics(found.suspicion, accused, open_cell(cell).truth) | {"seconds": seconds}, accused
+
+
+def infected_evidence(cell: Cell) -> InfectedEvidence:
+    """Return what the infected model's probe found."""
+    evidence, _ = load_evidence(infected_probe(cell))
+    assert isinstance(evidence, InfectedEvidence)
+    return evidence
+
+
+def purified_evidence(probe: Path) -> PurifiedEvidence:
+    """Return what a probe after a round found."""
+    evidence, _ = load_evidence(probe)
+    assert isinstance(evidence, PurifiedEvidence)
+    return evidence
 
 
 def detected_without(cell: Cell, part: str) -> dict[str, Any]:
@@ -395,7 +405,7 @@ def detected_without(cell: Cell, part: str) -> dict[str, Any]:
     if not last.exists():
         defend(cell, PRESETS[DEFAULT], DEFAULT)
     material, started = open_cell(cell), time.monotonic()
-    judged = PARTS[part](load_evidence(infected_probe(cell))[0], load_evidence(last)[0])
+    judged = DETECTOR_ABLATIONS[part](infected_evidence(cell), purified_evidence(last))
     seconds = round(time.monotonic() - started, 1)
     return detection_record(material, judged) | {"seconds": seconds}
 
@@ -459,7 +469,7 @@ def measure(cell: Cell, entry: str) -> dict[str, Any]:
         return defend(cell, ABLATIONS[entry], entry, blind)
     if entry.startswith("detector "):
         name = entry.removeprefix("detector ")
-        return detected_without(cell, name) if name in PARTS else detected(cell, name)[0]
+        return detected_without(cell, name) if name in DETECTOR_ABLATIONS else detected(cell, name)[0]
     if entry.startswith("autoattack "):
         return autoattacked(cell, entry.removeprefix("autoattack "))
     return rival(cell, entry)
@@ -496,7 +506,11 @@ def _digest(cell: Cell) -> str | None:
 
 def is_of_the_defence(entry: str) -> bool:
     """Tell whether another defence would give the entry another value."""
-    return entry in PRESETS or entry in ABLATIONS or entry.removeprefix("detector ") in (UNPURIFIED, COST, *PARTS)
+    return (
+        entry in PRESETS
+        or entry in ABLATIONS
+        or entry.removeprefix("detector ") in (UNPURIFIED, COST, *DETECTOR_ABLATIONS)
+    )
 
 
 def known_of(entry: str, content: dict[str, Any]) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ def test_the_grid_holds_every_attack_preset_ablation_and_rival() -> None:
     assert {cell.attack for cell, _ in wanted} == set(ATTACKS.names())
     entries = {entry for _, entry in wanted}
     assert entries >= {*PRESETS, *ABLATIONS, "infected", "floor", "ceiling", grid.FILTER, "autoattack robust"}
-    assert {f"detector {name}" for name in [*grid.DETECTORS, *grid.PARTS]} <= entries
+    assert {f"detector {name}" for name in [*grid.RIVAL_DETECTORS, *grid.DETECTOR_ABLATIONS]} <= entries
     seeds = {cell.seed for cell, entry in wanted if entry == "robust"}
     assert seeds == {*grid.SEEDS, OTHER_RATES_SEED, REPEATED_SEED, HELD_OUT_SEED}
 
@@ -76,7 +76,7 @@ def test_detectors_autoattack_and_cost_have_places_of_their_own(
 def test_what_is_of_an_older_defence_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
     monkeypatch.setattr(grid, "measure", measured)
-    ours = ["robust", "without unlearning", grid.COST, *(f"detector {part}" for part in grid.PARTS)]
+    ours = ["robust", "without unlearning", grid.COST, *(f"detector {part}" for part in grid.DETECTOR_ABLATIONS)]
     entries = ["infected", grid.FILTER, "detector strip", *ours]
     for entry in entries:
         grid.record(CELL, entry)

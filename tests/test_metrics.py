@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pud.attacks.ground_truth import GroundTruth
-from pud.detectors.pud import CLEAN, POISONED, UNSURE, Detection
+from pud.detectors.contract import CLEAN, POISONED, UNSURE, Detection
 from pud.evaluation.metrics import (
     attack_success_rate,
     calibration_error,

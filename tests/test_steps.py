@@ -24,12 +24,15 @@ from safetensors.torch import load_file, save_file
 from servers import TrackingServer
 
 from pud.adversarial.robustness import EvaluateConfig
-from pud.artifacts.results import load_detection, load_evidence, save_detection, timing
+from pud.artifacts.detection import load_detection, save_detection
+from pud.artifacts.evidence import load_evidence
+from pud.artifacts.timing import timing
 from pud.attacks.poisoning import PoisonConfig
 from pud.base.errors import InputError
 from pud.base.files import sha256
 from pud.defences.pud import PurifyConfig
-from pud.detectors.pud import POISONED, DetectConfig
+from pud.detectors.contract import POISONED
+from pud.detectors.pud import DetectConfig
 from pud.evidence.probing import ProbeConfig
 from pud.models.training import TrainConfig
 from pud.platform.cli import app

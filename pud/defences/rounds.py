@@ -8,7 +8,7 @@ import torch
 from pud.base.progress import say
 from pud.defences.contract import Defence, Selection, State
 from pud.defences.selection import select, select_without_detection
-from pud.detectors.pud import Detection
+from pud.detectors.contract import Detection
 
 
 def run_round(

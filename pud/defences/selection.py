@@ -3,7 +3,7 @@
 import numpy as np
 
 from pud.defences.contract import Selection, State
-from pud.detectors.pud import CLEAN, POISONED, DetectConfig, Detection
+from pud.detectors.contract import CLEAN, POISONED, Detection
 
 
 def select(detection: Detection, labels: np.ndarray, state: State, keep: float, relabel: bool) -> Selection:
@@ -13,16 +13,16 @@ def select(detection: Detection, labels: np.ndarray, state: State, keep: float, 
     label that detection inferred, and unlearn none of which it inferred any. An image that was accused in an earlier
     round and no longer is, is neither trained on nor unlearned.
     """
-    accused, inferred = detection.verdict == POISONED, (detection.shown >= 0) & relabel
+    accused, inferred = detection.verdict == POISONED, (detection.inferred_label >= 0) & relabel
     cleared = state.accused & ~accused
-    relabelled = inferred & (detection.shown != labels) & ~cleared
+    relabelled = inferred & (detection.inferred_label != labels) & ~cleared
     ever_accused = state.accused | accused
     trusted = (detection.verdict == CLEAN) & ~ever_accused
     return Selection(
-        labels=np.where(relabelled, detection.shown, labels),
+        labels=np.where(relabelled, detection.inferred_label, labels),
         clean=relabelled | least_suspicious(labels, detection.suspicion, trusted, keep),
         accused=ever_accused,
-        unlearned=may_unlearn(detection, labels, state) & ~inferred,
+        unlearned=detection.may_unlearn & ~inferred,
         relabelled=relabelled,
     )
 
@@ -32,12 +32,6 @@ def select_without_detection(labels: np.ndarray, state: State, keep: float) -> S
     none = np.zeros(len(labels), bool)
     clean = least_suspicious(labels, np.zeros(len(labels)), ~state.accused, keep)
     return Selection(labels, clean, state.accused, unlearned=none, relabelled=none)
-
-
-def may_unlearn(detection: Detection, labels: np.ndarray, state: State) -> np.ndarray:
-    """Return (n,): the accused whose label may be forgotten, in the first round those of classes that fall apart."""
-    least = 0.0 if state.rounds_done else DetectConfig.separation
-    return (detection.verdict == POISONED) & np.isin(labels, np.flatnonzero(detection.separation >= least))
 
 
 def least_suspicious(labels: np.ndarray, suspicion: np.ndarray, eligible: np.ndarray, keep: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from pud.attacks.ground_truth import GroundTruth
-from pud.detectors.pud import POISONED, Detection
+from pud.detectors.contract import POISONED, Detection
 
 
 def clean_accuracy(logits: Tensor, labels: Tensor) -> float:

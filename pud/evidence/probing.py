@@ -1,6 +1,7 @@
 """Probe a model: every pass over the training set, for detection and for what is told of it (paper, round step 1)."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -10,32 +11,50 @@ from pud.adversarial.pgd import PGDConfig, pgd
 from pud.base.config import Count, Share
 from pud.base.device import autocast
 from pud.base.progress import track
-from pud.data.images import pixels
-from pud.detectors.pud import intruder_odds
-from pud.evidence.contract import Evidence
-from pud.evidence.cross_examination import ContentConfig, contradictions, cross_examine, discriminate
+from pud.data.batches import Batches, RandomStream
+from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
+from pud.evidence.cross_examination import CrossExaminationConfig, cross_examine
+from pud.evidence.disagreement import contradictions, mislabelling_odds
+from pud.evidence.discrimination import (
+    DiscriminationConfig,
+    discriminate,
+    lowest_are_clean,
+    mislabelled,
+    outliers,
+    parted_by_odds,
+)
 from pud.models.contract import Classifier
 from pud.models.folded import fold_batchnorm
 
 
 @dataclass(frozen=True)
-class ProbeConfig(ContentConfig):
-    """draws: how often every image is perturbed, noise_level: standard deviation in [0, 1] pixels, mix_level: share of
-    the other image. adversarial_images: at most so many, drawn by chance, are attacked, for what is told of them are
-    shares; epsilon, steps, step_size: of the untargeted PGD, as in PGDConfig. The rest: see ContentConfig."""
+class ProbeConfig(CrossExaminationConfig, DiscriminationConfig):
+    """How a model is probed. Perturbations are of an infected model only; epsilon, steps, step_size: of PGDConfig."""
 
-    noise_draws: int = 3
-    noise_level: float = 0.2
-    mix_draws: int = 3
-    mix_level: Share = 0.5
-    adversarial_images: int = 2000
-    epsilon: float = 6 / 255
-    steps: int = 2
-    step_size: float = 0.6
-    batch_size: Count = 250
+    noise_draws: Annotated[int, "How often every image is made noisy."] = 3
+    noise_level: Annotated[float, "Standard deviation of the noise, pixels in [0, 1]."] = 0.2
+    mix_draws: Annotated[int, "How often every image is mixed with another."] = 3
+    mix_level: Annotated[Share, "Share of the other image."] = 0.5
+    adversarial_images: Annotated[int, "Drawn by chance and attacked, at most."] = 2000
+    epsilon: Annotated[float, "L-infinity radius of PGD, pixels in [0, 1]."] = 6 / 255
+    steps: Annotated[int, "Of PGD."] = 2
+    step_size: Annotated[float, "Of PGD, in epsilon."] = 0.6
+    batch_size: Annotated[Count, "Images at a time."] = 250
 
 
-def probe(
+@dataclass(frozen=True)
+class AdversarialOutcome:
+    """Where untargeted adversarial examples lead a model.
+
+    share: float64 (k,), of the attacked images, by predicted class; fooled: share that left the given label. Zeros
+    where none was attacked.
+    """
+
+    share: np.ndarray
+    fooled: float
+
+
+def probe_infected(
     model: Classifier,
     images: np.ndarray,
     labels: np.ndarray,
@@ -43,68 +62,138 @@ def probe(
     *,
     generator: torch.Generator,
     device: torch.device,
-    purified: bool = False,
-) -> Evidence:
-    """Return the model's evidence about uint8 images (n, c, h, w) with given labels (n,).
-
-    purified: whether the model has gone through a round, so that it may itself say what an image shows.
-    """
-    n = len(labels)
+) -> tuple[InfectedEvidence, AdversarialOutcome]:
+    """Return an infected model's evidence about uint8 images (n, c, h, w) with given labels (n,), and attacks on it."""
     fast = fold_batchnorm(model)
-    given = torch.from_numpy(labels)
-    attack = PGDConfig(config.epsilon, config.steps, config.step_size)
-    partners = [torch.randperm(n, generator=generator).numpy() for _ in range(config.mix_draws)]
-    logits, features, noise, mix = [], [], [], []
-
-    def survival(perturbed: Tensor, target: Tensor) -> Tensor:
-        with autocast(device):
-            said = fast(perturbed)
-        return said.float().softmax(1).gather(1, target[:, None])[:, 0]
-
-    for start in track(range(0, n, config.batch_size), "probe"):
-        rows = slice(start, start + config.batch_size)
-        x, target = pixels(images[rows]).to(device), given[rows].to(device)
-        with torch.no_grad():
-            features.append(fast.features(x))
-            logits.append(fast.head(features[-1]))
-            survived = torch.zeros(len(x), device=device)
-            for _ in range(config.noise_draws):
-                shift = config.noise_level * torch.randn(x.shape, generator=generator).to(x)
-                survived += survival((x + shift).clamp_(0, 1), target) / config.noise_draws
-            noise.append(survived)
-            survived = torch.zeros(len(x), device=device)
-            for partner in partners:
-                other = pixels(images[partner[rows]]).to(device)
-                survived += survival(torch.lerp(x, other, config.mix_level), target) / config.mix_draws
-            mix.append(survived)
-    attacked = torch.randperm(n, generator=generator)[: config.adversarial_images].sort().values
-    adversarial_labels = np.full(n, -1)
-    for chosen in attacked.split(config.batch_size):
-        x, target = pixels(images[chosen.numpy()]).to(device), given[chosen].to(device)
-        with autocast(device):
-            x_adv = pgd(fast, x, target, attack, generator=generator)
-        with torch.no_grad():
-            adversarial_labels[chosen] = fast(x_adv).argmax(1).cpu().numpy()
-    said, seen = torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy()
-    content: ContentConfig = config
-    odds = None
-    if purified:
-        content = config.of_contradictions()
-        votes = contradictions(said, labels, content)
-        odds = intruder_odds(said, labels, config.doubt_limit)
-    else:
-        votes = cross_examine(model, images, labels, content, generator=generator, device=device)
-    known = None if purified else seen
-    trigger_score = discriminate(
-        model, images, labels, votes, content, features=known, generator=generator, device=device, odds=odds
+    logits, features = predictions(fast, images, device, config.batch_size)
+    noise, mix, entropy = survival(fast, images, labels, config, generator=generator, device=device)
+    attacked = attack(fast, images, labels, config, generator=generator, device=device)
+    heldout = cross_examine(model, images, labels, config, generator=generator, device=device)
+    rule, classes = config.of_heldout, range(logits.shape[1])
+    found = [mislabelled(heldout, labels, label, rule) for label in classes]
+    found = [
+        rows if len(rows) else outliers(features, heldout, labels, label, config)
+        for label, rows in zip(classes, found, strict=True)
+    ]
+    shown, refine = heldout.argmax(1), lowest_are_clean(config)
+    score, scored = discriminate(
+        model, images, labels, shown, found, refine, rule.matched, config, generator=generator, device=device
     )
-    return Evidence(
+    evidence = InfectedEvidence(
         labels=labels,
-        logits=said,
-        features=seen,
-        noise_survival=torch.cat(noise).cpu().numpy(),
-        mix_survival=torch.cat(mix).cpu().numpy(),
-        adversarial_labels=adversarial_labels,
-        votes=votes,
-        trigger_score=trigger_score,
+        logits=logits,
+        features=features,
+        noise_survival=noise,
+        mix_survival=mix,
+        mix_entropy=entropy,
+        heldout=heldout,
+        trigger_score=score,
+        scored=scored,
+        filled_rule=rule.filled,
     )
+    return evidence, attacked
+
+
+def probe_purified(
+    model: Classifier,
+    images: np.ndarray,
+    labels: np.ndarray,
+    config: ProbeConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device,
+) -> tuple[PurifiedEvidence, AdversarialOutcome]:
+    """Return a purified model's evidence about uint8 images (n, c, h, w) with given labels (n,), and attacks on it.
+
+    It may say itself what an image shows: where it contradicts the given label, if there are classes enough.
+    """
+    fast = fold_batchnorm(model)
+    logits, _ = predictions(fast, images, device, config.batch_size)
+    attacked = attack(fast, images, labels, config, generator=generator, device=device)
+    rule, classes = config.of_contradictions, range(logits.shape[1])
+    contradicted = contradictions(logits, labels)
+    enough = len(classes) >= config.minimum_classes
+    found = [mislabelled(contradicted, labels, label, rule) if enough else labels[:0] for label in classes]
+    shown, refine = contradicted.argmax(1), parted_by_odds(mislabelling_odds(logits, labels), config)
+    score, scored = discriminate(
+        model, images, labels, shown, found, refine, rule.matched, config, generator=generator, device=device
+    )
+    return PurifiedEvidence(labels, logits, score, scored, rule.filled), attacked
+
+
+@torch.no_grad()
+def predictions(
+    model: Classifier, images: np.ndarray, device: torch.device, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits (n, k) and features (n, d) of uint8 images, both float32, without reduced precision."""
+    logits, features = [], []
+    for x in Batches(images, device).stream(slices(len(images), batch_size)):
+        seen = model.features(x)
+        features.append(seen.cpu())
+        logits.append(model.head(seen).cpu())
+    return torch.cat(logits).numpy(), torch.cat(features).numpy()
+
+
+@torch.no_grad()
+def survival(
+    model: Classifier,
+    images: np.ndarray,
+    labels: np.ndarray,
+    config: ProbeConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how well given labels survive noise and mixing, and the entropy under mixing, float32 (n,) each."""
+    n, pictures = len(labels), Batches(images, device)
+    partners = [torch.randperm(n, generator=generator).numpy() for _ in range(config.mix_draws)]
+    random, found = RandomStream(generator, device), np.zeros((3, n), np.float32)
+    for index, rows in enumerate(track(slices(n, config.batch_size), "probe")):
+        x, given, numbers = pictures[rows], torch.from_numpy(labels[rows, None]).to(device), random.at(index)
+        noise, mix, entropy = torch.zeros(3, len(x), device=device)
+        for _ in range(config.noise_draws):
+            shift = config.noise_level * torch.randn(x.shape, generator=numbers, device=device)
+            said = log_probabilities(model, (x + shift).clamp_(0, 1))
+            noise += said.gather(1, given)[:, 0].exp()
+        for partner in partners:
+            said = log_probabilities(model, torch.lerp(x, pictures[partner[rows]], config.mix_level))
+            mix += said.gather(1, given)[:, 0].exp()
+            entropy -= (said.exp() * said).sum(1)
+        draws = torch.tensor([config.noise_draws, config.mix_draws, config.mix_draws]).clamp(min=1)
+        found[:, rows] = (torch.stack([noise, mix, entropy]).cpu() / draws[:, None]).numpy()
+    return found[0], found[1], found[2]
+
+
+def attack(
+    model: Classifier,
+    images: np.ndarray,
+    labels: np.ndarray,
+    config: ProbeConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device,
+) -> AdversarialOutcome:
+    """Return where untargeted PGD leads the model on images drawn by chance."""
+    how = PGDConfig(config.epsilon, config.steps, config.step_size)
+    chosen = torch.randperm(len(labels), generator=generator)[: config.adversarial_images].sort().values.numpy()
+    pictures, random, went = Batches(images, device), RandomStream(generator, device), np.zeros(len(chosen), np.int64)
+    for index, rows in enumerate(slices(len(chosen), config.batch_size)):
+        x, given = pictures[chosen[rows]], torch.from_numpy(labels[chosen[rows]]).to(device)
+        with autocast(device):
+            x_adv = pgd(model, x, given, how, generator=random.at(index))
+        with torch.no_grad():
+            went[rows] = model(x_adv).argmax(1).cpu().numpy()
+    count = max(1, len(chosen))
+    share = np.bincount(went, minlength=model.head.out_features) / count
+    return AdversarialOutcome(share, float((went != labels[chosen]).sum() / count))
+
+
+def log_probabilities(model: Classifier, images: Tensor) -> Tensor:
+    """Return float32 log probabilities (n, k) of images in [0, 1], in reduced precision where the device has it."""
+    with autocast(images.device):
+        return model(images).float().log_softmax(1)
+
+
+def slices(n: int, size: int) -> list[slice]:
+    """Return the slices of n rows, of ``size`` each but the last."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]

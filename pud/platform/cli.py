@@ -12,20 +12,19 @@ from typing import Any
 
 import click
 
+from pud import defences, detectors
 from pud.adversarial.robustness import EvaluateConfig
 from pud.attacks.poisoning import PoisonConfig
-from pud.base.config import as_parameters, from_mapping
+from pud.base.config import as_parameters, from_mapping, words_of
 from pud.base.device import check_seed
 from pud.base.errors import InputError
 from pud.base.files import is_full, read_json, room
-from pud.defences import DEFAULT, defence_settings
 from pud.defences.pud import DEFAULT_PRESET, PRESETS, PurifyConfig
-from pud.detectors.pud import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
+from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
 from pud.detectors.pud import DetectConfig
 from pud.evidence.probing import ProbeConfig
 from pud.models.training import TrainConfig
 from pud.platform.compiled import PIPELINE, default_pipeline
-from pud.platform.explained import words
 from pud.reporting.report import INFECTED, PURIFIED, ROUND, load_report, table
 
 Command = Callable[..., Any]
@@ -63,7 +62,7 @@ def settings(config: type, *, of_any: str = "") -> Callable[[Command], Command]:
             command = json_option("--settings", f"The same, and those of any other {of_any}, by name as JSON.")(command)
         for name, default in reversed(defaults.items()):
             shown = json.dumps(default) if name in lists else default
-            text = f"{words(config, name)}  [default: {shown}]"
+            text = f"{words_of(config, name)}  [default: {shown}]"
             command = click.option("--" + name.replace("_", "-"), name, default=None, help=text)(command)
         return command
 
@@ -224,16 +223,20 @@ def probe_command(metrics: Path | None, **options: Any) -> None:
     "--exit-code", is_flag=True, help="Exit with 0 if none is found, 3 for a backdoor, 4 if it could not be judged."
 )
 @metrics_option
-@settings(DetectConfig)
-def detect_command(metrics: Path | None, exit_code: bool, **options: Any) -> None:
-    """Judge which training images are poisoned, and which class they lead to."""
-    from pud.artifacts.results import DETECTION_FORMAT
+@click.option("--detector", default=detectors.DEFAULT, show_default=True, help="What decides: see pud/detectors.")
+@settings(DetectConfig, of_any="detector")
+def detect_command(
+    metrics: Path | None, exit_code: bool, detector: str, settings: dict[str, Any], **options: Any
+) -> None:
+    """Find which training images are poisoned, and which class they lead to."""
+    from pud.artifacts.detection import FORMAT
     from pud.steps.detect import detect_step
 
-    finish(detect_step(**options), metrics)
+    found, config = detectors.detector_settings({"detector": detector, **settings})
+    finish(detect_step(config=config, detector=found.name, **options), metrics)
     if exit_code:
-        said = read_json(options["detection"] / "detection.json", DETECTION_FORMAT)
-        sys.exit(EXIT_CODES[said.get("verdict_code") or (BACKDOOR if said["target_labels"] else NONE_FOUND)])
+        said = read_json(options["detection"] / "detection.json", FORMAT, verdict_code=str)
+        sys.exit(EXIT_CODES[said["verdict_code"]])
 
 
 @app.command("purify")
@@ -244,7 +247,9 @@ def detect_command(metrics: Path | None, exit_code: bool, **options: Any) -> Non
 @seed_option
 @device_option
 @metrics_option
-@click.option("--defence", default=DEFAULT, show_default=True, help="How the model is purified: see pud/defences.")
+@click.option(
+    "--defence", default=defences.DEFAULT, show_default=True, help="How the model is purified: see pud/defences."
+)
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
@@ -259,7 +264,7 @@ def purify_command(
     from pud.steps.purify import purify_step
 
     chosen = {"defence": defence, **({"preset": preset} if preset else {}), **settings}
-    found, config = defence_settings(chosen)
+    found, config = defences.defence_settings(chosen)
     finish(purify_step(config=config, defence=found.name, **options), metrics)
 
 
@@ -290,7 +295,7 @@ def evaluate_command(metrics: Path | None, **options: Any) -> None:
 @pipeline_option
 @click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder for the runs' records.")
 @click.option("--name", default=None, help="Name of the run; an unfinished run of this name is continued.")
-@click.option("--attack", default=PoisonConfig.attack, show_default=True, help=words(PoisonConfig, "attack"))
+@click.option("--attack", default=PoisonConfig.attack, show_default=True, help=words_of(PoisonConfig, "attack"))
 @tracking_option
 @click.option("--experiment", default="pud", show_default=True, help="MLflow experiment.")
 @click.option("--no-tracking", is_flag=True, help="Record nothing in MLflow.")

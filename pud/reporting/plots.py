@@ -8,7 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from pud.detectors.pud import CLEAN, POISONED, UNSURE, Detection
+from pud.detectors.contract import CLEAN, POISONED, UNSURE, Detection
 from pud.reporting.report import rows_of, stages_of
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pud.base.errors import InputError
 from pud.base.files import read_json, write_json
-from pud.detectors.pud import CANNOT_BE_JUDGED
+from pud.detectors.contract import CANNOT_BE_JUDGED
 
 FORMAT, OLDER = "pud-report/2", "pud-report/1"
 SCALARS = ("clean_accuracy", "attack_success_rate", "recovery_accuracy")

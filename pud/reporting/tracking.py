@@ -30,7 +30,7 @@ from mlflow.entities import Dataset as DatasetEntity
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from pud.artifacts.results import load_detection
+from pud.artifacts.detection import load_detection
 from pud.base.errors import InputError, without_userinfo
 from pud.base.files import MAXIMUM_JSON_BYTES, within
 from pud.base.progress import say

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pud.adversarial.robustness import EvaluateConfig, autoattack_accuracy, masking_checks, robust_accuracy
+from pud.adversarial.robustness import (
+    EvaluateConfig,
+    autoattack_accuracy,
+    check_attacks,
+    masking_checks,
+    robust_accuracy,
+)
+from pud.artifacts.detection import load_detection
 from pud.artifacts.ground_truth import check_about, load_truth
 from pud.artifacts.model import load_model
-from pud.artifacts.results import load_detection, timed_folder, timing
+from pud.artifacts.timing import timed_folder, timing
 from pud.attacks.ground_truth import GroundTruth
 from pud.base.config import as_parameters
 from pud.base.device import prepare_process, resolve_device
@@ -85,6 +92,7 @@ def evaluate_step(
     """
     prepare_process()
     where = resolve_device(device)
+    check_attacks(autoattack=stage == PURIFIED and config.autoattack_images > 0)
     inputs = [model, dataset, ground_truth, *(one for one in (detection, previous_report) if one)]
     with timed_folder(report, "evaluate", "report.json", *inputs) as folder:
         network, card = load_model(model, where)

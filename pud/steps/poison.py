@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pud.artifacts.ground_truth import save_truth
-from pud.artifacts.results import timed_folder
+from pud.artifacts.timing import timed_folder
 from pud.attacks import attack_config
 from pud.attacks.poisoning import PoisonConfig, poison
 from pud.base.config import as_parameters

@@ -3,17 +3,17 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-
+from pud.artifacts.evidence import save_evidence
 from pud.artifacts.model import load_model
-from pud.artifacts.results import save_evidence, timed_folder
 from pud.artifacts.state import rounds_done
+from pud.artifacts.timing import timed_folder
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.errors import InputError
 from pud.base.progress import say
 from pud.data.images import Split, open_training_split
-from pud.detectors.pud import DetectConfig, knowledge
-from pud.evidence.probing import ProbeConfig, probe
+from pud.detectors.pud import DetectConfig
+from pud.evidence.disagreement import knowledge
+from pud.evidence.probing import ProbeConfig, probe_infected, probe_purified
 from pud.models.normalisation import hint
 
 KNOWN = DetectConfig.knowledge  # below this a model does not know its training images, on average
@@ -50,47 +50,34 @@ def probe_step(
 ) -> dict[str, float]:
     """Probe ``model`` on the training images of ``dataset`` into ``probe_folder``.
 
-    After a round only predictions, contradictions and adversarial evidence are new: perturbations and witnesses are
-    those of the infected model, and are not drawn again.
+    After a round only predictions, contradictions and attacks are new: perturbations and held-out predictions are those
+    of the infected model, and are not made again.
     """
     prepare_process()
     where = resolve_device(device)
     network, card = load_model(model, where)
     split = matching(open_training_split(dataset), card.classes, card.input_shape, model)
     done = rounds_done(model)
-    if done:
-        config = dataclasses.replace(config, noise_draws=0, mix_draws=0)
+    how, generator = probe_purified if done else probe_infected, random_stream(seed, "probe", done)
     with timed_folder(probe_folder, "probe", "probe.json", model, dataset) as folder:
-        evidence = probe(
-            network,
-            np.array(split.images),
-            split.labels,
-            config,
-            generator=random_stream(seed, "probe", done),
-            device=where,
-            purified=bool(done),
-        )
-        given = evidence.logits.argmax(1) == split.labels
-        say(f"probe: the model gives {100 * given.mean():.1f} % of its training images their label")
-        found = None
-        if not done and knowledge(evidence.logits.argmax(1), split.labels, len(card.classes)).mean() < KNOWN:
-            found = hint(network, split.images, split.labels, generator=random_stream(seed, "hint"), device=where)
-        attacked = evidence.adversarial_labels >= 0
-        went = evidence.adversarial_labels[attacked]
-        count = max(1, len(went))
-        share = np.bincount(went, minlength=len(card.classes)) / count
+        evidence, attacked = how(network, split.images, split.labels, config, generator=generator, device=where)
+        predicted = evidence.logits.argmax(1)
+        given = float((predicted == split.labels).mean())
+        say(f"probe: the model gives {100 * given:.1f} % of its training images their label")
         about = {
             "rounds_done": done,
-            "adversarial_share": share.tolist(),
+            "adversarial_share": attacked.share.tolist(),
             "settings": dataclasses.asdict(config),
             "classes": list(card.classes),
-            **({"hint": found} if found else {}),
         }
+        if not done and knowledge(predicted, split.labels, len(card.classes)).mean() < KNOWN:
+            stream = random_stream(seed, "hint")
+            if found := hint(network, split.images, split.labels, generator=stream, device=where):
+                about["hint"] = found
         save_evidence(folder, evidence, about)
-    fooled = float((went != split.labels[attacked]).sum() / count)
     return {
-        "given_label_accuracy": float(given.mean()),
-        "fooled": fooled,
-        "adversarial_largest_share": float(share.max()),
-        "adversarial_favourite_class": int(share.argmax()),
+        "given_label_accuracy": given,
+        "fooled": attacked.fooled,
+        "adversarial_largest_share": float(attacked.share.max()),
+        "adversarial_favourite_class": int(attacked.share.argmax()),
     }

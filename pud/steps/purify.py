@@ -5,10 +5,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from pud.artifacts.detection import load_detection
 from pud.artifacts.model import load_model, save_model
 from pud.artifacts.provenance import made_from
-from pud.artifacts.results import load_detection, timed_folder
 from pud.artifacts.state import FILES, load_state, save_state
+from pud.artifacts.timing import timed_folder
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.files import sha256
 from pud.base.memory import halving_batches

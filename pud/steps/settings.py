@@ -54,7 +54,7 @@ def _builders(parameters: Mapping[str, Any]) -> dict[str, Callable[[Mapping[str,
     from pud.attacks.poisoning import PoisonConfig
     from pud.base.config import from_mapping
     from pud.defences import defence_settings
-    from pud.detectors.pud import DetectConfig
+    from pud.detectors import detector_settings
     from pud.evidence.probing import ProbeConfig
     from pud.models.training import TrainConfig
 
@@ -62,7 +62,7 @@ def _builders(parameters: Mapping[str, Any]) -> dict[str, Callable[[Mapping[str,
         "attack_settings": partial(attack_config, parameters.get("attack", PoisonConfig.attack)),
         "train_settings": partial(from_mapping, TrainConfig),
         "probe_settings": partial(from_mapping, ProbeConfig),
-        "detect_settings": partial(from_mapping, DetectConfig),
+        "detect_settings": detector_settings,
         "purify_settings": defence_settings,
         "evaluate_settings": partial(from_mapping, EvaluateConfig),
     }

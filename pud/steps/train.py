@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from pud.artifacts.model import ModelCard, save_model
-from pud.artifacts.results import timed_folder
+from pud.artifacts.timing import timed_folder
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.memory import halving_batches
 from pud.data.batches import Batches

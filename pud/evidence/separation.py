@@ -1,0 +1,151 @@
+"""How far two groups of images lie apart: along a score, by a mixture of two Gaussians, and in features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.special
+from sklearn.cluster import kmeans_plusplus
+
+TWO_POPULATIONS = 5.5  # Ashman's D in features: hard images of clean classes reach 4.5 (docs/decisions.md)
+STARTS, STEPS, TOLERANCE, LEAST_VARIANCE = 3, 100, 1e-3, 1e-6  # of a mixture; the last three as scikit-learn has them
+LLOYD_STEPS, LLOYD_TOLERANCE = 300, 1e-4  # of the k-means that it starts from, in variances; scikit-learn's too
+
+
+def ashmans_d(means: Sequence[float], variances: Sequence[float]) -> float:
+    """Return sqrt(2) (m1 - m0) / sqrt(v0 + v1) of a lower and an upper population (Ashman et al. 1994)."""
+    return float(np.sqrt(2) * (means[1] - means[0]) / np.sqrt(variances[0] + variances[1]))
+
+
+@dataclass(frozen=True)
+class TwoGaussians:
+    """A mixture of two Gaussians, the lower first; each array (2,)."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    variances: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray, posterior: np.ndarray) -> "TwoGaussians":
+        """Return the mixture that is likeliest for values (n,) given the posterior of each Gaussian (2, n)."""
+        counts = posterior.sum(1) + 10 * np.finfo(np.float64).eps
+        means = posterior @ values / counts
+        variances = (posterior * (values - means[:, None]) ** 2).sum(1) / counts + LEAST_VARIANCE
+        return cls(counts / counts.sum(), means, variances)
+
+    def log_densities(self, values: np.ndarray) -> np.ndarray:
+        """Return the weighted log densities of values (n,) under each Gaussian, (2, n)."""
+        squares = (values - self.means[:, None]) ** 2 / self.variances[:, None]
+        return np.log(self.weights)[:, None] - 0.5 * (np.log(2 * np.pi * self.variances)[:, None] + squares)
+
+    def posterior(self, values: np.ndarray) -> np.ndarray:
+        """Return the posterior (n,) of the Gaussian with the higher mean."""
+        low, high = self.log_densities(values)[np.argsort(self.means)]
+        return scipy.special.expit(high - low)
+
+
+def nearer_to_the_second(values: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """Return which of two means of values (n,) is the nearer, bool (n,), by k-means from a random start."""
+    centred = values - values.mean()
+    centres = kmeans_plusplus(centred[:, None], 2, random_state=random)[0][:, 0]
+    second = np.zeros(len(values), bool)
+    for _ in range(LLOYD_STEPS):
+        before, second = second, (centred > centres.mean()) == (centres[1] > centres[0])
+        if second.all() or not second.any():
+            break
+        old, centres = centres, np.array([centred[~second].mean(), centred[second].mean()])
+        if np.array_equal(second, before):
+            break
+        if ((centres - old) ** 2).sum() <= LLOYD_TOLERANCE * centred.var():
+            return (centred > centres.mean()) == (centres[1] > centres[0])
+    return second
+
+
+def fit_two_gaussians(values: np.ndarray) -> TwoGaussians:
+    """Fit a mixture to values (n,) by expectation maximisation, the likeliest of a few starts from k-means.
+
+    What scikit-learn's GaussianMixture(2, n_init=3, random_state=0) finds, without its overhead of many dimensions.
+    """
+    random, best, best_likelihood = np.random.RandomState(0), None, -np.inf
+    for _ in range(STARTS):
+        second = nearer_to_the_second(values, random)
+        mixture, likelihood = TwoGaussians.of(values, np.stack([~second, second]).astype(np.float64)), -np.inf
+        for _ in range(STEPS):
+            densities = mixture.log_densities(values)
+            before, total = likelihood, np.logaddexp(*densities)
+            likelihood = total.mean()
+            mixture = TwoGaussians.of(values, np.exp(densities - total))
+            if abs(likelihood - before) < TOLERANCE:
+                break
+        if best is None or likelihood > best_likelihood:
+            best, best_likelihood = mixture, likelihood
+    assert best is not None
+    return best
+
+
+def two_modes(values: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """Fit two Gaussians to values (n,): return Ashman's D, the threshold between them, posterior (n,) of the upper one.
+
+    Above a D of about 2 the modes are visibly apart (Ashman et al. 1994).
+    """
+    values = values.astype(np.float64)
+    mixture = fit_two_gaussians(values)
+    order = np.argsort(mixture.means)
+    low, high = mixture.means[order]
+    grid = np.linspace(low, high, 1001)
+    threshold = float(grid[np.argmax(mixture.posterior(grid) >= 0.5)])
+    posterior = mixture.posterior(values)
+    posterior[values < low] = 0.0  # a wide upper mode must not claim the far end of the lower one
+    posterior[values > high] = np.maximum(posterior[values > high], 1 - 1e-6)
+    return ashmans_d((low, high), mixture.variances[order]), threshold, posterior
+
+
+def shrunk_covariance(features: np.ndarray) -> np.ndarray:
+    """Return the covariance (d, d) of features (n, d), shrunk to that of uncorrelated ones of the same variances.
+
+    By as much as is best for its squared error (Ledoit and Wolf 2004), with every feature at a variance of 1.
+    """
+    centred = features - features.mean(0)
+    scale = np.sqrt((centred**2).mean(0))
+    scale[scale <= 10 * np.finfo(np.float64).eps * np.abs(features).max(0)] = 1.0  # a feature that does not vary
+    centred /= scale
+    n, d = centred.shape
+    covariance = centred.T @ centred / n
+    mean, square = np.trace(covariance) / d, (covariance**2).sum()
+    error = (((centred**2).sum(1) ** 2).mean() - square) / n
+    distance = square - d * mean**2
+    shrinkage = min(error, distance) / distance if min(error, distance) != 0 else 0.0
+    covariance *= 1 - shrinkage
+    covariance.flat[:: d + 1] += shrinkage * mean
+    return covariance * scale[:, None] * scale
+
+
+def fisher_direction(features: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Return the direction (d,) that best tells a group, ``upper`` (bool, (n,)), from the rest of features (n, d)."""
+    groups = features[~upper], features[upper]
+    within = sum(len(group) / len(features) * shrunk_covariance(group) for group in groups)
+    difference = groups[1].mean(0) - groups[0].mean(0)
+    try:
+        return scipy.linalg.cho_solve(scipy.linalg.cho_factor(within), difference)
+    except np.linalg.LinAlgError:
+        return scipy.linalg.lstsq(within, difference)[0]
+
+
+def fisher_separation(features: np.ndarray, upper: np.ndarray, minimum: int) -> float:
+    """Return Ashman's D between two groups of features (n, d), ``upper`` (bool, (n,)) and the rest, 0 for small groups.
+
+    Along Fisher's direction, with a shrunk covariance, learned on every other image and measured on those between, and
+    the other way round: what no direction of the features shows twice is no separation.
+    """
+    if min(upper.sum(), (~upper).sum()) < minimum:
+        return 0.0
+    half = np.zeros(len(upper), bool)
+    for group in (upper, ~upper):
+        half[np.flatnonzero(group)[::2]] = True
+    found = []
+    for seen in (half, ~half):
+        along = features[~seen] @ fisher_direction(features[seen].astype(np.float64), upper[seen])
+        low, high = along[~upper[~seen]], along[upper[~seen]]
+        found.append(ashmans_d((low.mean(), high.mean()), (low.var(), high.var())))
+    return float(np.mean(found))
