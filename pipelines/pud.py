@@ -24,7 +24,7 @@ from components.poison import poison
 from components.purify import purify
 from components.train import train
 from pipelines.placement import on_cpu_pool, on_gpu_pool, with_data
-from pud import __version__
+from pud import __version__, defences, detectors
 from pud.adversarial.robustness import EvaluateConfig
 from pud.attacks.poisoning import PoisonConfig
 from pud.base.config import as_parameters
@@ -38,8 +38,9 @@ ROUNDS = int(os.environ.get("ROUNDS", len(PRESETS[DEFAULT_PRESET].keep)))  # mak
 COMPILED = Path(__file__).with_name("pud.yaml")
 
 # The settings of a step are one parameter; what a caller leaves out keeps the default of its config.
-TRAIN, PROBE, DETECT = as_parameters(TrainConfig()), as_parameters(ProbeConfig()), as_parameters(DetectConfig())
-PURIFY, EVALUATE = {"preset": DEFAULT_PRESET}, as_parameters(EvaluateConfig())
+TRAIN, PROBE, EVALUATE = as_parameters(TrainConfig()), as_parameters(ProbeConfig()), as_parameters(EvaluateConfig())
+DETECT = {"detector": detectors.DEFAULT, **as_parameters(DetectConfig())}
+PURIFY = {"defence": defences.DEFAULT, "preset": DEFAULT_PRESET}
 GPU_TOLERATIONS = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 
 
@@ -121,7 +122,7 @@ def defence(
         )
         return on_gpu_pool(measured, *gpu, cached=False)
 
-    def judge(model: Any, measured: Any, infected_probe: Any) -> tuple[Any, Any]:
+    def assess(model: Any, measured: Any, infected_probe: Any) -> tuple[Any, Any]:
         probed = adversarial_probe(model=model, dataset=dataset, settings=probe_settings, seed=seed, device=device)
         # the next round begins when this one is measured, so that who watches sees each as it ends
         probe = on_gpu_pool(probed, *gpu).after(measured).outputs["probe"]
@@ -131,14 +132,14 @@ def defence(
     measured = measure(INFECTED, model)
     infected_probe = None
     for _ in range(ROUNDS):
-        probe, detection = judge(model, measured, infected_probe)
+        probe, detection = assess(model, measured, infected_probe)
         infected_probe = infected_probe or probe
         purified = purify(
             model=model, dataset=dataset, detection=detection, settings=purify_settings, seed=seed, device=device
         )
         model = on_gpu_pool(purified, *gpu).outputs["purified"]
         measured = measure(ROUND, model, detection=detection, previous_report=measured.outputs["report"])
-    _, detection = judge(model, measured, infected_probe)
+    _, detection = assess(model, measured, infected_probe)
     measure(PURIFIED, model, detection=detection, previous_report=measured.outputs["report"])
 
 

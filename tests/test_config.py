@@ -6,13 +6,17 @@ from typing import Any
 import pytest
 
 from pud.adversarial.robustness import EvaluateConfig
+from pud.attacks import ATTACKS
 from pud.attacks.poisoning import PoisonConfig
 from pud.base.config import as_parameters, from_mapping
 from pud.base.errors import InputError
+from pud.defences import DEFENCES
 from pud.defences.pud import PurifyConfig
+from pud.detectors import DETECTORS
 from pud.detectors.pud import DetectConfig
 from pud.evidence.probing import ProbeConfig
 from pud.models.training import TrainConfig
+from pud.steps.settings import check_settings
 
 CONFIGS = [DetectConfig, EvaluateConfig, PoisonConfig, ProbeConfig, PurifyConfig, TrainConfig]
 
@@ -80,3 +84,35 @@ def test_a_number_that_is_no_whole_number_is_refused(value: object) -> None:
 def test_one_value_leaves_the_others_at_their_defaults() -> None:
     assert from_mapping(TrainConfig, {"epochs": 2.0}) == TrainConfig(epochs=2)
     assert from_mapping(PurifyConfig, {"keep": [1]}) == PurifyConfig(keep=(1.0,))
+
+
+CHOICES = [
+    *({"attack": name, "attack_settings": {}} for name in ATTACKS.names()),
+    *({"detect_settings": {"detector": name}} for name in DETECTORS.names()),
+    *({"purify_settings": {"defence": name}} for name in DEFENCES.names()),
+]
+
+
+@pytest.mark.parametrize("parameters", CHOICES, ids=str)
+def test_every_attack_detector_and_defence_can_be_named_in_a_pipeline_s_parameters(parameters: dict[str, Any]) -> None:
+    check_settings(parameters)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"attack": "sparkle"}, "unknown attack 'sparkle'"),
+        ({"attack": "blend", "attack_settings": {"size": 3}}, "BlendConfig has no setting size: choose from ratio"),
+        ({"attack_settings": {"size": -1}}, "BadNetsConfig.size is -1"),
+        ({"attack_settings": [3]}, "attack_settings is .*: give settings by name"),
+        ({"detect_settings": {"detector": "oracle"}}, "unknown detector 'oracle'"),
+        ({"purify_settings": {"defence": "prayer"}}, "unknown defence 'prayer'"),
+        ({"purify_settings": {"defence": "ft-sam", "keep": [1]}}, "has no setting keep"),
+        ({"purify_settings": {"preset": "strong"}}, "unknown preset 'strong'"),
+    ],
+)
+def test_what_a_step_would_refuse_is_refused_before_anything_is_spent(
+    parameters: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        check_settings(parameters)
