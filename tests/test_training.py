@@ -9,7 +9,7 @@ from torch.nn import functional
 from pud.data.images import Split
 from pud.models.contract import Classifier
 from pud.models.inference import logits
-from pud.models.training import TrainConfig, batches, train, warn_of_few_steps
+from pud.models.training import TrainConfig, batches, one_cycle, train, warn_of_few_steps
 
 CPU = torch.device("cpu")
 
@@ -35,6 +35,19 @@ def test_the_order_depends_on_the_generator_alone() -> None:
     one, two, other = (torch.cat(batches(50, 7, 2, torch.Generator().manual_seed(seed))) for seed in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 100])
+def test_the_learning_rate_is_torch_s_one_cycle(steps: int) -> None:
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.1, total_steps=steps)
+    expected = []
+    for _ in range(steps):
+        expected += schedule.get_last_lr()
+        optimiser.step()
+        if len(expected) < steps:
+            schedule.step()
+    assert one_cycle(0.1, steps) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("n", "batch_size", "told"), [(2000, 100_000, True), (2000, 600, True), (2000, 128, False)])

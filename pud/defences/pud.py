@@ -22,7 +22,7 @@ from pud.defences.contract import Defence, Selection, SelectionRule, State
 from pud.defences.trigger import AffineTrigger, estimate_trigger
 from pud.detectors.pud import DetectConfig
 from pud.models.folded import fold_batchnorm, update_folded
-from pud.models.training import batches, sgd, warn_of_few_steps
+from pud.models.training import batches, set_rate, sgd, warn_of_few_steps
 
 T = TypeVar("T")
 
@@ -184,7 +184,7 @@ def purify(
     attacked_steps = len(order) * min(1.0, of_round(config.adversarial_epochs, done) / epochs)
     learner = _Learner(state, config, size, forgotten, device)
     steps = {count: CapturedStep(learner.step, device) for count in (0, most)}
-    decline = torch.optim.lr_scheduler.LambdaLR(learner.optimiser, lambda step: min(1.0, 1.4 * (1 - step / len(order))))
+    highest = of_round(config.learning_rate, done)
     given, carrying = torch.from_numpy(labels).to(device), torch.from_numpy(state.accused).to(device)
     state.student.train()
     with shared_norms(state.student):
@@ -202,8 +202,8 @@ def purify(
             start = random_start(x[:count], learner.attack.epsilon, numbers)
             target, wrong_target = given[chosen], given[torch.from_numpy(extra).to(device)]
             parts = (x[:count], start, target[:count], x[count:], target[count:], wrong, wrong_target)
+            set_rate(learner.optimiser, highest * min(1.0, 1.4 * (1 - index / len(order))))
             steps[count](*map(own, parts))
-            decline.step()
     state.student.eval()
     state.rounds_done += 1
 

@@ -1,5 +1,6 @@
 """Plain training of a classifier: what makes the infected model."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -44,6 +45,32 @@ def sgd(
     )
 
 
+def set_rate(optimiser: torch.optim.SGD, learning_rate: float) -> None:
+    """Set the learning rate, without waiting for a GPU where it lies on one."""
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = learning_rate
+
+
+def one_cycle(highest: float, steps: int) -> list[float]:
+    """Return the learning rate of every step: up from a 25th in 30 % of the steps, down to nearly nothing in the rest.
+
+    Both along a cosine (Smith and Topin 2019, arXiv 1708.07120; torch's OneCycleLR, whose momentum stays here).
+    """
+    low, last = highest / 25, highest / 25e4
+    top = 0.3 * steps - 1
+
+    def between(start: float, end: float, share: float) -> float:
+        return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+    return [
+        between(low, highest, step / top) if step <= top else between(highest, last, (step - top) / (steps - 1 - top))
+        for step in range(steps)
+    ]
+
+
 def train(
     model: nn.Module,
     images: np.ndarray,
@@ -64,9 +91,7 @@ def train(
     pictures, random = Batches(images, device, resident_gib=config.resident_gib), RandomStream(generator, device)
     augment = config.augmentation(images.shape[1])
     optimiser = sgd(model, config.learning_rate, config.momentum, config.weight_decay, device)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=len(order), cycle_momentum=False
-    )
+    rates = one_cycle(config.learning_rate, len(order))
     targets = torch.from_numpy(labels).to(device)
 
     def step(x: Tensor, target: Tensor) -> None:
@@ -85,8 +110,8 @@ def train(
             numbers = random.at(index)
             x = augment(x, numbers) if augment else x
             x = disturb(x, numbers) if disturb else x
+            set_rate(optimiser, rates[index])
             learn(own(x), own(targets[torch.from_numpy(order[index]).to(device)]))
-            schedule.step()
     model.eval()
 
 
