@@ -3,7 +3,9 @@
 Arguments: the folder that stands for site-packages, the checkout, a data set folder, an empty folder to work in.
 """
 
+import contextlib
 import importlib
+import io
 import json
 import pkgutil
 import sys
@@ -67,5 +69,21 @@ def refused() -> str:
     return ""
 
 
-result = {"modules": import_all(), "report": defend(), "refused": refused(), "loaded": sorted(sys.modules)}
+def run() -> str:
+    """Return what ``pud run`` says, which needs more."""
+    from pud.platform.cli import main
+
+    sys.argv = ["pud", "run", "--no-tracking", "--data-uri", DATA]
+    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        main()
+    return said.getvalue()
+
+
+result = {
+    "modules": import_all(),
+    "report": defend(),
+    "refused": refused(),
+    "run": run(),
+    "loaded": sorted(sys.modules),
+}
 print(json.dumps(result))

@@ -6,6 +6,7 @@ import sys
 import sysconfig
 import tomllib
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ def test_nothing_else_is_in_the_environment(bare: dict[str, Any]) -> None:
     roots = {name.partition(".")[0] for name in bare["loaded"]}
     assert {"torch", "sklearn", "pandas", "click"} <= roots
     assert roots & set(NOT_THERE) == set()
+    assert [
+        name for name in NOT_THERE if find_spec(name) is None
+    ] == []  # of this environment, where it would be loaded
 
 
 def test_every_room_of_the_library_can_be_imported(bare: dict[str, Any]) -> None:
@@ -80,6 +84,11 @@ def test_robust_accuracy_says_whose_attack_it_was_measured_by(bare: dict[str, An
 
 def test_what_cannot_be_measured_names_what_to_install(bare: dict[str, Any]) -> None:
     assert "pip install pyautoattack" in bare["refused"]
+
+
+def test_a_command_that_needs_more_says_what(bare: dict[str, Any]) -> None:
+    assert bare["run"].startswith("pud: error: this needs the Python package ")
+    assert "Traceback" not in bare["run"]
 
 
 def test_the_package_asks_for_these_and_for_no_newer_torch() -> None:
