@@ -53,7 +53,21 @@ test: $(READY) build/kfp-2.15 ## lint, types and tests
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/pytest -m "not cluster and not containers" \
 	  -n 2 --dist loadfile --no-loadscope-reorder
 
-test-all: test cluster-test image-test ## all three
+test-all: test cluster-test image-test zoo-test ## all four
+
+# a torch and a torchvision that go together, and what the library itself needs, at the versions of constraints.txt
+.venv-zoo/.ready: Makefile constraints.txt
+	$(PYTHON) -m venv .venv-zoo
+	mkdir -p build && sed '/^torch==/d' constraints.txt > build/zoo-constraints.txt
+	$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)) .venv-zoo/bin/pip install --quiet \
+	  --constraint build/zoo-constraints.txt torch==2.14.1 torchvision==0.29.1 timm==1.0.31 \
+	  click numpy pandas pyarrow safetensors scikit-learn scipy tqdm pytest
+	touch $@
+
+setup-zoo: .venv-zoo/.ready ## make .venv-zoo: the networks of torchvision and timm, beside what the library needs
+
+zoo-test: .venv-zoo/.ready ## the contract of classifiers, on networks of torchvision and timm
+	OMP_NUM_THREADS=1 .venv-zoo/bin/python -m pytest --confcutdir=tests/zoo -o pythonpath=". tests" tests/zoo
 
 cluster-test: $(READY) postgresql ## the manifests, and the servers that they describe, started here
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m cluster
@@ -105,4 +119,4 @@ image-test: $(READY) ## build the CPU image on this machine's own Docker daemon 
 	base=$$(DOCKER="$(DOCKER)" bash image/daemon.sh) && $(MAKE) image VARIANT=cpu COMMIT=$(COMMIT) BASE=$$base
 	IMAGE="$(IMAGE)" DOCKER="$(DOCKER)" $(BIN)/pytest -m containers tests/test_image.py
 
-.PHONY: help setup postgresql wheel lock image image-test cluster-test test-all demo test figures bench mlflow compile
+.PHONY: help setup setup-zoo zoo-test postgresql wheel lock image image-test cluster-test test-all demo test figures bench mlflow compile
