@@ -7,12 +7,12 @@ A state is a model folder, whose model is the student, with four more files: ``t
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from pud.artifacts.model import load_weights, save_weights
 from pud.base.errors import InputError
 from pud.base.files import read_array, read_json, write_json
 from pud.defences.contract import State
+from pud.models.contract import Classifier
 
 FORMAT = "pud-state/2"
 TEACHER, CLEAN, ACCUSED, STATE = "teacher.safetensors", "clean.npy", "accused.npy", "state.json"
@@ -28,7 +28,7 @@ def save_state(folder: Path, state: State) -> None:
     write_json(folder / STATE, {"format": FORMAT, "rounds_done": state.rounds_done})
 
 
-def load_state(folder: Path, model: nn.Module, n: int) -> State:
+def load_state(folder: Path, model: Classifier, n: int) -> State:
     """Read the state in a folder, whose model is given; a plain model folder is the state before the first round.
 
     Raises:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from pud.base.config import Count, Part, Positive, Share
 from pud.base.errors import InputError
 from pud.defences.repair import CleanSet, RepairConfig, repair_defence
+from pud.models.contract import Classifier
 from pud.models.inference import logits
 
 Shifts = list[tuple[Tensor, Tensor]]
@@ -29,7 +30,7 @@ class AnpConfig(RepairConfig):
     momentum: Annotated[Part, "Of the masks."] = 0.9
 
 
-def anp(model: nn.Module, clean: CleanSet, config: AnpConfig) -> nn.Module:
+def anp(model: Classifier, clean: CleanSet, config: AnpConfig) -> Classifier:
     """Return a copy of the model without the channels that matter to a backdoor.
 
     Every channel gets a mask in [0, 1], learned against the worst relative perturbation of its batch norm's scale and

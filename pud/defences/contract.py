@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+
+from pud.models.contract import Classifier
 
 
 @dataclass
@@ -19,18 +20,18 @@ class State:
     that detection inferred. rounds_done: how many rounds both models have behind them.
     """
 
-    student: nn.Module
-    teacher: nn.Module
+    student: Classifier
+    teacher: Classifier
     clean: np.ndarray
     accused: np.ndarray
     rounds_done: int
 
     @classmethod
-    def initial(cls, infected: nn.Module, n: int) -> "State":
+    def initial(cls, infected: Classifier, n: int) -> "State":
         """Return the state before the first round on n images: student and teacher are the infected model."""
         return cls(infected, copy.deepcopy(infected), np.zeros(n, bool), np.zeros(n, bool), 0)
 
-    def replace_model(self, model: nn.Module) -> None:
+    def replace_model(self, model: Classifier) -> None:
         """End a round that made its model without a teacher: the teacher is a copy of it."""
         self.student, self.teacher = model, copy.deepcopy(model)
         self.rounds_done += 1

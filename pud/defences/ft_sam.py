@@ -11,6 +11,7 @@ from torch.nn import functional
 from pud.base.config import Positive
 from pud.defences.fine_tuning import FineTuningConfig, optimiser_of
 from pud.defences.repair import CleanSet, repair_defence
+from pud.models.contract import Classifier
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class FtSamConfig(FineTuningConfig):
     ] = 2.0
 
 
-def ft_sam(model: nn.Module, clean: CleanSet, config: FtSamConfig) -> nn.Module:
+def ft_sam(model: Classifier, clean: CleanSet, config: FtSamConfig) -> Classifier:
     """Return a copy of the model, fine-tuned on the clean images.
 
     Every step climbs to the worst weights in a ball whose axes are the weights' own sizes, and descends from there.

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from pud.base.config import Count, Part, Positive
 from pud.defences.repair import CleanSet, RepairConfig, repair_defence
+from pud.models.contract import Classifier
 
 MAP_STEP = 0.1  # of the gradient step whose fixed point the perturbation is taken for
 MAP_DECAY = 0.9  # keeps the series of the implicit gradient finite where that step does not contract
@@ -29,7 +30,7 @@ class IBauConfig(RepairConfig):
     learning_rate: Annotated[Positive, "Of Adam."] = 3e-4
 
 
-def i_bau(model: nn.Module, clean: CleanSet, config: IBauConfig) -> nn.Module:
+def i_bau(model: Classifier, clean: CleanSet, config: IBauConfig) -> Classifier:
     """Return a copy of the model on whose clean images no universal perturbation works as well as before.
 
     Rounds of: find the perturbation, bounded in L2, that most raises the loss on clean images; step along the gradient

@@ -11,12 +11,13 @@ from typing import Annotated, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pud.base.config import Part, from_mapping
 from pud.base.progress import track
 from pud.data.batches import BatchConfig, Batches, RandomStream
 from pud.defences.contract import Defence, Selection, SelectionRule, State
+from pud.models.contract import Classifier
 from pud.models.training import batches, warn_of_few_steps
 
 C = TypeVar("C", bound="RepairConfig")
@@ -62,7 +63,7 @@ class CleanSet:
             yield x, targets[order[index]].to(self.device)
 
 
-def repair_defence(name: str, config_type: type[C], repair: Callable[[nn.Module, CleanSet, C], nn.Module]) -> Defence:
+def repair_defence(name: str, config_type: type[C], repair: Callable[[Classifier, CleanSet, C], Classifier]) -> Defence:
     """Return the registry's entry for a repair.
 
     repair: returns a repaired copy of a model, in evaluation mode; the given model stays as it is.
