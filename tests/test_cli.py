@@ -16,13 +16,15 @@ from safetensors.torch import load_file, save_file
 from pud.adversarial.robustness import EvaluateConfig
 from pud.artifacts.detection import FORMAT
 from pud.artifacts.model import ModelCard, save_model
+from pud.attacks import ATTACKS
 from pud.attacks.poisoning import PoisonConfig
 from pud.base.config import as_parameters, words_of
 from pud.base.files import sha256, write_json
 from pud.data.images import open_split
+from pud.defences import DEFENCES
 from pud.defences.pud import PurifyConfig
+from pud.detectors import DETECTORS
 from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
-from pud.detectors.pud import DetectConfig
 from pud.evidence.probing import ProbeConfig
 from pud.models.training import TrainConfig
 from pud.platform.cli import SECTIONS, app, main
@@ -294,7 +296,12 @@ def test_the_help_lists_every_command_once_and_begins_with_the_first_to_type(
     assert text.index("pud fetch") < listed[0]
 
 
-@pytest.mark.parametrize("config", [PoisonConfig, TrainConfig, ProbeConfig, DetectConfig, PurifyConfig, EvaluateConfig])
+CONFIGS = [PoisonConfig, TrainConfig, ProbeConfig, PurifyConfig, EvaluateConfig]
+CONFIGS += [entry.config for entry in (*ATTACKS.entries().values(), *DETECTORS.entries().values())]
+CONFIGS += [type(entry.configure({})) for entry in DEFENCES.entries().values()]
+
+
+@pytest.mark.parametrize("config", dict.fromkeys(CONFIGS))
 def test_every_setting_has_a_word_of_help(config: type) -> None:
     assert [name for name in as_parameters(config()) if not words_of(config, name)] == []
 
