@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from classifier_contract import CLASSES, ClassifierContract, card_of
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 import pud.models.architectures
@@ -16,6 +17,7 @@ from pud.models.contract import Classifier
 from pud.models.folded import fold_batchnorm
 from pud.models.make import ARCHITECTURES, check_architecture, make_model
 from pud.models.training import TrainConfig
+from pud.platform.cli import app
 from pud.steps.train import train_step
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES.names())
@@ -276,6 +278,11 @@ def test_a_network_of_the_user_s_own_is_trained_by_its_name(code: Path, sample_f
     config = TrainConfig(architecture=NAME, epochs=1, learning_rate=0.01)
     found = train_step(sample_folder, config, seed=0, device="cpu", model=tmp_path / "model")
     assert found["training_accuracy"] > 0.5
-    with pytest.raises(InputError, match="a file may not choose what code runs here"):
-        load_model(tmp_path / "model", torch.device("cpu"))
-    assert load_model(tmp_path / "model", torch.device("cpu"), architecture=NAME)[1].architecture == NAME
+    arguments = [f"--model={tmp_path / 'model'}", f"--dataset={sample_folder}", f"--out={tmp_path / 'probe'}"]
+    arguments += ["--splits=0", "--noise-draws=0", "--mix-draws=0", "--adversarial-images=10"]
+    refused = CliRunner().invoke(app, ["probe", *arguments]).exception
+    assert isinstance(refused, InputError)
+    assert "a file may not choose what code runs here" in str(refused)
+    assert not (tmp_path / "probe").exists()
+    assert CliRunner().invoke(app, ["probe", *arguments, f"--architecture={NAME}"]).exit_code == 0
+    assert (tmp_path / "probe" / "probe.json").is_file()

@@ -84,8 +84,8 @@ def _imported(module: str, name: str) -> Factory:
         factory = getattr(importlib.import_module(module), name)
     except Exception as error:  # the user's code raises what it likes
         raise InputError(
-            f"architecture {module}:{name} cannot be imported ({type(error).__name__}: {error}): give package.module:"
-            "factory of a module that Python finds from here"
+            f"architecture {module}:{name} cannot be imported ({type(error).__name__}: {error}): name a module that "
+            "Python finds (with PYTHONPATH=. one in this folder)"
         ) from error
     if not callable(factory):
         raise InputError(

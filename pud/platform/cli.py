@@ -103,6 +103,12 @@ seed_option = click.option(
     "--seed", default=0, show_default=True, callback=checked_seed, help="Seed of every random choice, 0 to 2^53."
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+architecture_option = click.option(
+    "--architecture",
+    default=None,
+    metavar="PACKAGE.MODULE:FACTORY",
+    help="Your own code that model.json names as the network; it is imported only where it is named here too.",
+)
 metrics_option = click.option("--metrics", type=FOLDER, default=None, help="JSON file for the step's metrics.")
 tracking_option = click.option(
     "--tracking-uri",
@@ -202,6 +208,7 @@ def train_command(metrics: Path | None, **options: Any) -> None:
 
 @app.command("probe")
 @folder("--model", "Model to probe.")
+@architecture_option
 @folder("--dataset", "Data set that it was trained on.")
 @folder("--out", "Probe to write.", "probe_folder")
 @seed_option
@@ -241,6 +248,7 @@ def detect_command(
 
 @app.command("purify")
 @folder("--model", "Infected model, or the state that the round before wrote.")
+@architecture_option
 @folder("--dataset", "Data set that it was trained on.")
 @folder("--detection", "Detection to act on; without one the data count as clean (model repair).", required=False)
 @folder("--out", "State (and model) to write.", "purified")
@@ -271,6 +279,7 @@ def purify_command(
 @app.command("evaluate")
 @click.option("--stage", type=click.Choice([INFECTED, ROUND, PURIFIED]), required=True, help="What the model is.")
 @folder("--model", "Model to measure.")
+@architecture_option
 @folder("--dataset", "Data set, of which the test images are used.")
 @folder("--ground-truth", "Ground truth; no other step may see it.")
 @folder("--detection", "Detection to measure.", required=False)

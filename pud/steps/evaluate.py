@@ -78,6 +78,7 @@ def evaluate_step(
     previous_report: Path | None = None,
     seed: int,
     device: str = "auto",
+    architecture: str | None = None,
     git_commit: str = "",
     data_uri: str = "",
     tracking: "Tracking | None" = None,
@@ -85,6 +86,7 @@ def evaluate_step(
     """Measure ``model`` at a stage (infected, round or purified) and write the longer report into ``report``.
 
     Args:
+        architecture: see ``load_model``.
         detection: what was detected at this stage; the infected model is judged by none.
         previous_report: the report that this one extends; the infected stage begins a new one.
         tracking: where MLflow is; None keeps the report as the only record. If MLflow is lost, the run goes on and the
@@ -95,7 +97,7 @@ def evaluate_step(
     check_attacks(autoattack=stage == PURIFIED and config.autoattack_images > 0)
     inputs = [model, dataset, ground_truth, *(one for one in (detection, previous_report) if one)]
     with timed_folder(report, "evaluate", "report.json", *inputs) as folder:
-        network, card = load_model(model, where)
+        network, card = load_model(model, where, architecture=architecture)
         test = matching(open_split(dataset / "test"), card.classes, card.input_shape, model)
         train = open_split(dataset / "train")
         truth, about = load_truth(ground_truth)

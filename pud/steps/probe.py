@@ -46,16 +46,17 @@ def probe_step(
     *,
     seed: int,
     device: str = "auto",
+    architecture: str | None = None,
     probe_folder: Path,
 ) -> dict[str, float]:
-    """Probe ``model`` on the training images of ``dataset`` into ``probe_folder``.
+    """Probe ``model`` on the training images of ``dataset`` into ``probe_folder``; architecture: see ``load_model``.
 
     After a round only predictions, contradictions and attacks are new: perturbations and held-out predictions are those
     of the infected model, and are not made again.
     """
     prepare_process()
     where = resolve_device(device)
-    network, card = load_model(model, where)
+    network, card = load_model(model, where, architecture=architecture)
     split = matching(open_training_split(dataset), card.classes, card.input_shape, model)
     done = rounds_done(model)
     how, generator = probe_purified if done else probe_infected, random_stream(seed, "probe", done)

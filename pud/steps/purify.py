@@ -29,16 +29,17 @@ def purify_step(
     defence: str = DEFAULT,
     seed: int,
     device: str = "auto",
+    architecture: str | None = None,
     purified: Path,
 ) -> dict[str, float]:
     """Run the next round on ``model`` (a model or a state folder) into ``purified`` (both in one).
 
     config: of the defence of this name. Without a detection the data set is held to be clean: model repair (AFT) on a
-    clean extra set.
+    clean extra set. architecture: see ``load_model``.
     """
     prepare_process()
     where = resolve_device(device)
-    network, card = load_model(model, where)
+    network, card = load_model(model, where, architecture=architecture)
     split = matching(open_training_split(dataset), card.classes, card.input_shape, model)
     state = load_state(model, network, len(split.labels))
     found = load_detection(detection, split.labels)[0] if detection else None
