@@ -10,13 +10,17 @@ from components.artifacts import Probe
 def adversarial_probe(
     model: Input[Model],
     dataset: Input[Dataset],
+    train_settings: dict,
     settings: dict,
     seed: int,
     device: str,
     probe: Output[Probe],
     metrics: Output[Metrics],
 ) -> None:
-    """Gather every evidence that detection needs from a model; settings: pud.evidence.probing.ProbeConfig."""
+    """Gather every evidence that detection needs from a model; settings: pud.evidence.probing.ProbeConfig.
+
+    train_settings: of the network, whose code may run here only where the user names it (``architecture``).
+    """
     from pathlib import Path
 
     from components.guard import guarded
@@ -26,6 +30,13 @@ def adversarial_probe(
     from pud.steps.probe import probe_step
 
     with guarded(model, dataset):
-        config = from_mapping(ProbeConfig, settings)
-        folders = (Path(model.path), Path(dataset.path))
-        leave(metrics, probe_step(*folders, config, seed=seed, device=device, probe_folder=Path(probe.path)))
+        values = probe_step(
+            Path(model.path),
+            Path(dataset.path),
+            from_mapping(ProbeConfig, settings),
+            seed=seed,
+            device=device,
+            architecture=train_settings.get("architecture"),
+            probe_folder=Path(probe.path),
+        )
+        leave(metrics, values)

@@ -12,6 +12,7 @@ def evaluate(
     model: Input[Model],
     dataset: Input[Dataset],
     ground_truth: Input[GroundTruth],
+    train_settings: dict,
     settings: dict,
     tracking: dict,
     job: str,
@@ -25,7 +26,10 @@ def evaluate(
     detection: Input[Detection] = None,  # KFP does not import a type inside Optional
     previous_report: Input[Report] = None,
 ) -> None:
-    """Measure a model at a stage and extend the report; settings: pud.adversarial.robustness.EvaluateConfig."""
+    """Measure a model at a stage and extend the report; settings: pud.adversarial.robustness.EvaluateConfig.
+
+    train_settings: of the network, whose code may run here only where the user names it (``architecture``).
+    """
     import os
     from pathlib import Path
 
@@ -48,6 +52,7 @@ def evaluate(
             previous_report=Path(previous_report.path) if previous_report else None,
             seed=seed,
             device=device,
+            architecture=train_settings.get("architecture"),
             git_commit=git_commit or os.environ.get("PUD_COMMIT", ""),  # the image's
             data_uri=data_uri,
             tracking=tracking_of(tracking, job, job_name),

@@ -11,13 +11,17 @@ def purify(
     model: Input[Model],
     dataset: Input[Dataset],
     detection: Input[Detection],
+    train_settings: dict,
     settings: dict,
     seed: int,
     device: str,
     purified: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Run the next round on a model or state; settings: a defence and its own, see pud.defences.defence_settings."""
+    """Run the next round on a model or state; settings: a defence and its own, see pud.defences.defence_settings.
+
+    train_settings: of the network, whose code may run here only where the user names it (``architecture``).
+    """
     from pathlib import Path
 
     from components.guard import guarded
@@ -35,6 +39,7 @@ def purify(
             defence=defence.name,
             seed=seed,
             device=device,
+            architecture=train_settings.get("architecture"),
             purified=Path(purified.path),
         )
         leave(metrics, values)

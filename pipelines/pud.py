@@ -110,6 +110,7 @@ def defence(
             model=model,
             dataset=dataset,
             ground_truth=ground_truth,
+            train_settings=train_settings,
             settings=evaluate_settings,
             job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
@@ -123,7 +124,14 @@ def defence(
         return on_gpu_pool(measured, *gpu, cached=False)
 
     def assess(model: Any, measured: Any, infected_probe: Any) -> tuple[Any, Any]:
-        probed = adversarial_probe(model=model, dataset=dataset, settings=probe_settings, seed=seed, device=device)
+        probed = adversarial_probe(
+            model=model,
+            dataset=dataset,
+            train_settings=train_settings,
+            settings=probe_settings,
+            seed=seed,
+            device=device,
+        )
         # the next round begins when this one is measured, so that who watches sees each as it ends
         probe = on_gpu_pool(probed, *gpu).after(measured).outputs["probe"]
         detected = detect(infected_probe=infected_probe or probe, probe=probe, settings=detect_settings)
@@ -135,7 +143,13 @@ def defence(
         probe, detection = assess(model, measured, infected_probe)
         infected_probe = infected_probe or probe
         purified = purify(
-            model=model, dataset=dataset, detection=detection, settings=purify_settings, seed=seed, device=device
+            model=model,
+            dataset=dataset,
+            detection=detection,
+            train_settings=train_settings,
+            settings=purify_settings,
+            seed=seed,
+            device=device,
         )
         model = on_gpu_pool(purified, *gpu).outputs["purified"]
         measured = measure(ROUND, model, detection=detection, previous_report=measured.outputs["report"])

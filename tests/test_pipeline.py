@@ -24,6 +24,7 @@ from pipelines.placement import DATA_GIB, SCRATCH_GIB, SCRATCH_NAME
 from pipelines.pud import COMPILED, ROUNDS
 from pud.artifacts.ground_truth import load_truth
 from pud.artifacts.storage import MOUNTED_CA
+from pud.base.errors import InputError
 from pud.data.images import open_split
 
 ROOT = Path(__file__).parent.parent
@@ -367,7 +368,7 @@ INPUTS = [(name, into) for name, inputs in ARTIFACTS.items() for into in inputs]
 def compile_with(name: str, artifacts: dict[str, type]) -> None:
     """Compile a pipeline of one component whose artifact inputs are the pipeline's own, of these types."""
     takes = component(name).component_spec.inputs
-    scalars = {"settings": {}, "seed": 0, "device": "cpu"}
+    scalars = {"train_settings": {}, "settings": {}, "seed": 0, "device": "cpu"}
     constants = {key: value for key, value in scalars.items() if key in takes}
 
     def handed(*given: Any) -> None:
@@ -437,3 +438,39 @@ def test_poison_plants_the_attack_of_its_parameters_with_its_settings(sample_fol
     assert (split.labels[truth.poisoned] == 3).all()
     patches = split.images[truth.poisoned][:, 0, :2, :2]
     assert (patches == np.array([[255, 0], [0, 255]])).all()
+
+
+@pytest.mark.parametrize("name", ["adversarial-probe", "purify", "evaluate"])
+def test_what_opens_a_model_is_told_which_network_the_user_named(name: str) -> None:
+    for path in found(name):
+        given = TASKS[path].spec["inputs"]["parameters"]["train_settings"]["componentInputParameter"]
+        assert given.removeprefix("pipelinechannel--") == "train_settings"
+
+
+OWN_NETWORK = """
+from torch import nn
+
+def make(*, input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, classes))
+"""
+
+
+def test_code_of_the_user_s_own_is_probed_where_the_pipeline_names_it_and_not_because_a_model_does(
+    sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_network.py").write_text(OWN_NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    data, made = (
+        Made("dataset", str(sample_folder)),
+        {name: Made(name, str(tmp_path / name)) for name in ("model", "probe", "metrics")},
+    )
+    named = {"architecture": "own_network:make", "epochs": 1.0, "batch_size": 64.0}
+    component("train").python_func(
+        dataset=data, settings=named, seed=0, device="cpu", model=made["model"], metrics=made["metrics"]
+    )
+    few = {"splits": 0, "noise_draws": 0, "mix_draws": 0, "adversarial_images": 10}
+    probing = {"dataset": data, "settings": few, "seed": 0, "device": "cpu", **made}
+    with pytest.raises(InputError, match="a file may not choose what code runs here"):
+        component("adversarial_probe").python_func(train_settings={}, **probing)
+    component("adversarial_probe").python_func(train_settings=named, **probing)
+    assert (tmp_path / "probe" / "probe.json").is_file()

@@ -43,7 +43,9 @@ def untrained(knowledge: AttackerKnowledge, config: SurrogateConfig) -> Classifi
     """Return a fresh model on the kind of images that the attacker knows."""
     mean, std = Batches(knowledge.images, knowledge.device).channel_moments()
     seed = int(torch.randint(2**31, (1,), generator=knowledge.generator))
-    model = make_model(config.surrogate_architecture, list(knowledge.shape), knowledge.classes, mean, std, seed=seed)
+    model = make_model(
+        config.surrogate_architecture, list(knowledge.shape), knowledge.classes, mean, std, seed=seed, may_import=True
+    )
     return model.to(knowledge.device)
 
 
