@@ -1,5 +1,6 @@
 """Every network that is built in keeps the contract of classifiers, and what is no such network is refused."""
 
+import dataclasses
 import sys
 from functools import partial
 from pathlib import Path
@@ -8,11 +9,13 @@ import pytest
 import torch
 from classifier_contract import CLASSES, ClassifierContract, card_of
 from click.testing import CliRunner
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import pud.models.architectures
-from pud.artifacts.model import ModelCard, load_model, save_model
+from pud.artifacts.model import FORMAT, ModelCard, load_model, save_model
 from pud.base.errors import InputError
+from pud.base.files import write_json
 from pud.models.contract import Classifier
 from pud.models.folded import fold_batchnorm
 from pud.models.make import ARCHITECTURES, check_architecture, make_model
@@ -49,8 +52,8 @@ def test_networks_take_28_to_224_pixels_and_any_number_of_channels(
     make_model(architecture, input_shape, CLASSES, [0.5], [0.5])  # tries the network on two images
 
 
-def test_preactresnet18_has_the_layers_of_backdoorbench() -> None:
-    """Their names and shapes are written down here from BackdoorBench's models/preact_resnet.py."""
+def layers_of_backdoorbench() -> dict[str, tuple[int, ...]]:
+    """Return the shapes of PreActResNet18's tensors, written down from BackdoorBench's models/preact_resnet.py."""
     expected: dict[str, tuple[int, ...]] = {"conv1.weight": (64, 3, 3, 3)}
 
     def norm(name: str, width: int) -> None:
@@ -69,11 +72,19 @@ def test_preactresnet18_has_the_layers_of_backdoorbench() -> None:
             if before != width:
                 expected[f"{name}.shortcut.0.weight"] = (width, before, 1, 1)
             before = width
-    expected |= {"linear.weight": (10, 512), "linear.bias": (10,)}
-    model = make_model("preactresnet18", (3, 32, 32), 10, [0.5] * 3, [0.5] * 3)
-    names, state = model.names_in_network(), model.state_dict()
-    found = {theirs: tuple(state[own].shape) for own, theirs in names.items() if theirs not in ("mean", "std")}
-    assert found == expected
+    return expected | {"linear.weight": (CLASSES, 512), "linear.bias": (CLASSES,)}
+
+
+def test_weights_of_backdoorbench_s_preactresnet18_load(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: torch.rand(shape, generator=generator) for name, shape in layers_of_backdoorbench().items()}
+    save_file(weights, tmp_path / "model.safetensors")
+    card = card_of("preactresnet18", (3, 32, 32))
+    write_json(tmp_path / "model.json", {"format": FORMAT, **dataclasses.asdict(card)})
+    model, _ = load_model(tmp_path, torch.device("cpu"))
+    assert torch.equal(model.head.weight, weights["linear.weight"])
+    assert torch.equal(model.network.layer2[0].shortcut[0].weight, weights["layer2.0.shortcut.0.weight"])
+    assert model.mean.flatten().tolist() == pytest.approx(card.mean)
 
 
 def test_an_architecture_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
