@@ -6,32 +6,27 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, CLEAN, POISONED, Detection
 from pud.detectors.pud import (
-    BACKDOOR,
-    CANNOT_BE_JUDGED,
-    CLEAN,
-    POISONED,
     DetectConfig,
-    Detection,
-    anchored_que_scores,
-    covered,
+    coverage,
     detect,
-    fisher_separation,
-    intruder_odds,
     is_opposed,
-    knowledge,
-    label_doubt,
     part_again,
     perturbation_consistency,
     prediction_change,
-    que_scores,
     shown_variation,
-    two_modes,
 )
-from pud.evidence.contract import Evidence
+from pud.detectors.que import ClassFeatures, anchored_que_scores, que_form
+from pud.evidence.contract import FilledRule, InfectedEvidence, PurifiedEvidence
+from pud.evidence.disagreement import knowledge, label_doubt, mislabelling_odds
+from pud.evidence.discrimination import DiscriminationConfig
+from pud.evidence.separation import fisher_separation, two_modes
 
+RULES = DiscriminationConfig()
 CONFIG = DetectConfig()
 CLASSES, DIMENSIONS, TARGET = 4, 16, 1
+SCORED = np.arange(CLASSES) == TARGET
 
 
 def whitened_points(seed: int = 0) -> np.ndarray:
@@ -40,6 +35,14 @@ def whitened_points(seed: int = 0) -> np.ndarray:
     points = random.normal(size=(300, 5))
     points[:30] += 4 * np.array([1, -1, 1, 0, 0.5])
     return points
+
+
+def que_scores(points: np.ndarray, alpha: float) -> np.ndarray:
+    return np.einsum("ni,ij,nj->n", points, que_form(points.T @ points / len(points), alpha), points)
+
+
+def scores_of(features: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    return anchored_que_scores(ClassFeatures.of(features), anchors, CONFIG.alpha, CONFIG.images_per_dimension)
 
 
 def que_by_hand(points: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -87,7 +90,7 @@ def one_class(poison_share: float, n: int = 500) -> tuple[np.ndarray, np.ndarray
 @pytest.mark.parametrize("poison_share", [0.05, 0.3, 0.6])
 def test_anchored_scores_flag_the_outlier_cluster_whatever_its_share(poison_share: float) -> None:
     features, poisoned, anchors = one_class(poison_share)
-    scores = anchored_que_scores(features, anchors, CONFIG)
+    scores = scores_of(features, anchors)
     assert roc_auc_score(poisoned, scores) > 0.99
     assert np.median(scores[anchors]) == pytest.approx(1)
 
@@ -96,14 +99,14 @@ def test_anchors_taken_from_the_majority_turn_the_scores_round() -> None:
     """The original's assumption, that the bulk of a class is clean: anchors are what lies nearest to its median."""
     features, poisoned, _ = one_class(0.6)
     distance = np.linalg.norm(features - np.median(features, axis=0), axis=1)
-    scores = anchored_que_scores(features, distance <= np.quantile(distance, 0.3), CONFIG)
+    scores = scores_of(features, distance <= np.quantile(distance, 0.3))
     assert roc_auc_score(poisoned, scores) < 0.1
 
 
 def test_anchored_scores_do_not_depend_on_where_the_features_lie() -> None:
     features, _, anchors = one_class(0.3)
-    scores = anchored_que_scores(features, anchors, CONFIG)
-    np.testing.assert_allclose(anchored_que_scores(7 * features + 100, anchors, CONFIG), scores, rtol=1e-6)
+    scores = scores_of(features, anchors)
+    np.testing.assert_allclose(scores_of(7 * features + 100, anchors), scores, rtol=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
@@ -149,7 +152,7 @@ def test_a_wide_upper_mode_does_not_claim_the_lower_end() -> None:
     assert two_modes(values)[2][-1] == 0
 
 
-def test_poison_is_parted_from_the_edge_of_what_is_honest() -> None:
+def test_poison_is_parted_from_the_edge_of_what_is_clean() -> None:
     random = np.random.default_rng(0)
     values = np.concatenate([random.normal(0, 1, 1500), random.normal(5, 1, 200), random.normal(9.5, 0.3, 100)])
     poisoned = np.arange(len(values)) >= 1700
@@ -174,7 +177,7 @@ def test_perturbation_consistency_is_the_mean_rank() -> None:
     np.testing.assert_allclose(perturbation_consistency(evidence), (np.arange(1, 5) + 2.5) / 8)
 
 
-def synthetic(poison: int, seed: int, per_class: int = 300) -> Evidence:
+def synthetic(poison: int, seed: int, per_class: int = 300) -> InfectedEvidence:
     """Evidence of four classes; the first ``poison`` images of the target class survive and lie apart."""
     random = np.random.default_rng(seed)
     labels = np.repeat(np.arange(CLASSES), per_class)
@@ -183,16 +186,36 @@ def synthetic(poison: int, seed: int, per_class: int = 300) -> Evidence:
     features[poisoned] += 4 * np.sign(random.normal(size=DIMENSIONS))
     survival = np.where(poisoned, random.uniform(0.8, 1, len(labels)), random.uniform(0, 0.9, len(labels)))
     logits = 10 * np.eye(CLASSES)[labels] + random.normal(size=(len(labels), CLASSES))
-    return Evidence(
+    return InfectedEvidence(
         labels=labels,
         logits=logits.astype(np.float32),
         features=features.astype(np.float32),
         noise_survival=survival.astype(np.float32),
         mix_survival=(0.9 * survival).astype(np.float32),
-        adversarial_labels=labels,
-        votes=np.full((len(labels), CLASSES), 0.3, np.float32),
-        trigger_score=np.full(len(labels), np.nan, np.float32),
+        mix_entropy=(1 - survival).astype(np.float32),
+        heldout=np.full((len(labels), CLASSES), 0.3, np.float32),
+        trigger_score=np.zeros(len(labels), np.float32),
+        scored=np.zeros(CLASSES, bool),
+        filled_rule=RULES.of_heldout.filled,
     )
+
+
+def after_a_round(
+    infected: InfectedEvidence, logits: np.ndarray | None = None, target_score: np.ndarray | None = None
+) -> PurifiedEvidence:
+    """What a purified model with these logits says, its trigger score of the target class alone; else as infected."""
+    given = infected.logits if logits is None else logits.astype(np.float32)
+    if target_score is None:
+        return PurifiedEvidence(
+            infected.labels, given, infected.trigger_score, infected.scored, RULES.of_contradictions.filled
+        )
+    score = np.where(infected.labels == TARGET, target_score, 0).astype(np.float32)
+    return PurifiedEvidence(infected.labels, given, score, SCORED, RULES.of_contradictions.filled)
+
+
+def arrays_of(evidence: InfectedEvidence) -> dict[str, np.ndarray]:
+    """Return what has a row an image."""
+    return {name: value for name, value in vars(evidence).items() if name not in ("scored", "filled_rule")}
 
 
 def is_poisoned(labels: np.ndarray, poison: int) -> np.ndarray:
@@ -205,7 +228,7 @@ def evidence_labels(seed: int) -> np.ndarray:
 
 def judged(poison: int, seed: int, config: DetectConfig = CONFIG) -> tuple[Detection, np.ndarray]:
     evidence = synthetic(poison, seed)
-    return detect(evidence, evidence, config), is_poisoned(evidence.labels, poison)
+    return detect(evidence, None, config), is_poisoned(evidence.labels, poison)
 
 
 # the share of poison in its class is 0.05, 0.1, 0.4, 0.6
@@ -236,7 +259,7 @@ def test_without_poison_none_is_found(seed: int) -> None:
 
 def test_none_found_is_surer_after_a_round() -> None:
     evidence = synthetic(0, 0)
-    after = detect(evidence, dataclasses.replace(evidence), CONFIG)
+    after = detect(evidence, after_a_round(evidence), CONFIG)
     assert (after.target_labels, after.confidence) == ([], CONFIG.confidence_in_none[1])
 
 
@@ -260,7 +283,7 @@ def test_where_every_class_is_too_small_nobody_is_accused_and_none_found_is_not_
     assert set(detection.unjudged) == set(range(CLASSES))
     assert detection.unjudged[0] == f"300 images, of {config.minimum_class_size} that are needed"
     assert set(detection.verdict) == {CLEAN}
-    assert np.isnan(detection.separation).all()
+    assert not detection.separation.any()
     assert detection.confidence == 0.5
 
 
@@ -269,13 +292,13 @@ def test_every_target_class_is_accused() -> None:
     one, other = synthetic(60, 0), synthetic(60, 1)
     swapped = np.where(other.labels == TARGET, 2, np.where(other.labels == 2, TARGET, other.labels))
     order = np.argsort(swapped, kind="stable")
-    taken = {name: value[order] for name, value in dataclasses.asdict(other).items()}
+    taken = {name: value[order] for name, value in arrays_of(other).items()}
     second = one.labels == 2
     both = {
         name: np.where(second.reshape(-1, *[1] * (value.ndim - 1)), taken[name], value)
-        for name, value in dataclasses.asdict(one).items()
+        for name, value in arrays_of(one).items()
     } | {"labels": one.labels, "logits": one.logits}
-    detection = detect(Evidence(**both), Evidence(**both), CONFIG)
+    detection = detect(dataclasses.replace(one, **both), None, CONFIG)
     assert detection.target_labels == [TARGET, 2]
 
 
@@ -285,15 +308,16 @@ def test_a_target_is_found_by_features_alone_where_survival_tells_nothing(seed: 
     evidence = synthetic(30, seed)
     survival = np.random.default_rng(seed).random((2, len(evidence.labels))).astype(np.float32)
     blind = dataclasses.replace(evidence, noise_survival=survival[0], mix_survival=survival[1])
-    assert detect(blind, blind, CONFIG).target_labels == [TARGET]
+    assert detect(blind, None, CONFIG).target_labels == [TARGET]
 
 
 def test_a_small_class_beside_large_ones_is_left_out_alone() -> None:
     evidence = synthetic(120, 0)
     kept = (evidence.labels != 0) | (np.arange(len(evidence.labels)) < CONFIG.minimum_class_size - 1)
-    evidence = Evidence(**{name: value[kept] for name, value in dataclasses.asdict(evidence).items()})
-    detection = detect(evidence, evidence, CONFIG)
-    np.testing.assert_array_equal(np.isnan(detection.separation), [True, False, False, False])
+    rows = {name: value[kept] for name, value in arrays_of(evidence).items()}
+    evidence = dataclasses.replace(evidence, **rows)
+    detection = detect(evidence, None, CONFIG)
+    np.testing.assert_array_equal(detection.separation == 0, [True, False, False, False])
     assert detection.target_labels == [TARGET]
     assert (detection.conclusion, list(detection.unjudged)) == (BACKDOOR, [0])
 
@@ -309,7 +333,7 @@ def test_of_a_model_that_does_not_know_its_data_nothing_can_be_judged(says: str,
         "another class": (evidence.labels + 1) % CLASSES,
     }[says]
     blind = dataclasses.replace(evidence, logits=np.eye(CLASSES, dtype=np.float32)[said])
-    detection = detect(blind, blind, CONFIG)
+    detection = detect(blind, None, CONFIG)
     assert detection.conclusion == CANNOT_BE_JUDGED
     assert not (detection.verdict == POISONED).any()
     assert "the model does not know it" in detection.unjudged[0]
@@ -320,7 +344,7 @@ def test_a_class_that_the_model_does_not_know_is_left_out_alone() -> None:
     logits = evidence.logits.copy()
     logits[evidence.labels == 2] = 10 * np.eye(CLASSES)[3]
     blind = dataclasses.replace(evidence, logits=logits)
-    detection = detect(blind, blind, CONFIG)
+    detection = detect(blind, None, CONFIG)
     # half of what is called 3 is not, but that leaves three of four others that are told apart from it
     assert (detection.conclusion, list(detection.unjudged)) == (CANNOT_BE_JUDGED, [2])
 
@@ -337,22 +361,27 @@ def test_knowledge_is_youden_s_j_and_no_preference_counts_as_knowledge() -> None
 def test_images_that_leave_the_infected_model_s_opinion_become_more_suspicious() -> None:
     infected = synthetic(120, 0)
     target, changed = infected.labels == TARGET, is_poisoned(infected.labels, 120)
-    current = dataclasses.replace(infected, logits=np.where(changed[:, None], -1, 1) * infected.logits)
-    before, after = (detect(infected, view, CONFIG).suspicion for view in (infected, current))
+    current = after_a_round(infected, np.where(changed[:, None], -1, 1) * infected.logits)
+    before, after = (detect(infected, view, CONFIG).suspicion for view in (None, current))
     moved = after[target] - before[target]
     np.testing.assert_allclose(moved[changed[target]] - moved[~changed[target]][0], 2.5, atol=1e-5)
 
 
-def filled(poison: int, seed: int, *, fragile: bool) -> Evidence:
-    """As ``synthetic``, with votes and a trigger score that know the poison, and survival turned round if fragile."""
+def filled(poison: int, seed: int, *, fragile: bool) -> InfectedEvidence:
+    """As ``synthetic``, with held-out predictions and a score that know the poison; survival turned round if fragile."""
     evidence = synthetic(poison, seed)
     poisoned, random = is_poisoned(evidence.labels, poison), np.random.default_rng(seed)
     votes = np.full((len(poisoned), CLASSES), 0.1, np.float32)
     votes[np.arange(len(poisoned)), np.where(poisoned, 3, 2)] = np.where(poisoned, 0.95, 0.5)
-    score = np.where(evidence.labels == TARGET, random.normal(size=len(poisoned)) + 4 * poisoned, np.nan)
+    score = np.where(evidence.labels == TARGET, random.normal(size=len(poisoned)) + 4 * poisoned, 0)
     turned = 1 - evidence.noise_survival if fragile else evidence.noise_survival
     return dataclasses.replace(
-        evidence, votes=votes, trigger_score=score.astype(np.float32), noise_survival=turned, mix_survival=turned
+        evidence,
+        heldout=votes,
+        trigger_score=score.astype(np.float32),
+        scored=SCORED,
+        noise_survival=turned,
+        mix_survival=turned,
     )
 
 
@@ -361,14 +390,14 @@ def test_a_fragile_trigger_is_found_by_what_its_images_show(poison: int) -> None
     """Survival is turned round, as by WaNet or an attacker who knows it; the trigger score says which way is right."""
     evidence = filled(poison, 0, fragile=True)
     poisoned = is_poisoned(evidence.labels, poison)
-    detection = detect(evidence, evidence, CONFIG)
+    detection = detect(evidence, None, CONFIG)
     accused = detection.verdict == POISONED
     assert detection.target_labels == [TARGET]
     assert accused[poisoned].mean() > 0.95
     assert accused[~poisoned].mean() < 0.01
 
 
-def test_what_tells_apart_only_some_of_what_the_witnesses_know_is_outweighed() -> None:
+def test_what_tells_apart_only_some_of_the_known_mislabelled_images_is_outweighed() -> None:
     """Poison that shows class 3 lies far off and survives; the rest of it is known by its trigger alone."""
     evidence = filled(150, 0, fragile=False)
     poisoned, random = is_poisoned(evidence.labels, 150), np.random.default_rng(0)
@@ -377,10 +406,10 @@ def test_what_tells_apart_only_some_of_what_the_witnesses_know_is_outweighed() -
     features = random.normal(size=evidence.features.shape) + 20 * far[:, None]
     survival = random.uniform(0, 0.5, len(far)) + 0.5 * far
     evidence = dataclasses.replace(
-        evidence, votes=votes, features=features, noise_survival=survival, mix_survival=survival
+        evidence, heldout=votes, features=features, noise_survival=survival, mix_survival=survival
     )
-    for coverage, found in ((0.0, far), (CONFIG.coverage, poisoned)):
-        judged = detect(evidence, evidence, dataclasses.replace(CONFIG, agreement=0.0, coverage=coverage))
+    for least, found in ((0.0, far), (CONFIG.coverage, poisoned)):
+        judged = detect(evidence, None, dataclasses.replace(CONFIG, agreement=0.0, coverage=least))
         assert judged.target_labels == [TARGET]
         assert ((judged.verdict == POISONED) == found).mean() > 0.95
 
@@ -389,35 +418,41 @@ def test_coverage_is_of_a_typical_class_and_whole_where_nothing_was_filled() -> 
     evidence = filled(150, 0, fragile=False)
     members = np.flatnonzero(evidence.labels == TARGET)
     put = is_poisoned(evidence.labels, 150)
-    evidence = dataclasses.replace(evidence, votes=from_all_classes(evidence.labels, put) + np.float32(0.09))
-    shown, known = evidence.votes[members].argmax(1), put[members]
-    assert covered(evidence, members, known & (shown != 3), CONFIG) == 1
-    assert covered(evidence, members, known & (shown == 3), CONFIG) == 0
-    assert covered(evidence, members, ~known, dataclasses.replace(CONFIG, filled_share=(0.5, 0.5))) == 1
+    evidence = dataclasses.replace(evidence, heldout=from_all_classes(evidence.labels, put) + np.float32(0.09))
+    shown, known = evidence.heldout[members].argmax(1), put[members]
+    assert coverage(evidence, members, known & (shown != 3)) == 1
+    assert coverage(evidence, members, known & (shown == 3)) == 0
+    strict = FilledRule(RULES.filled_confidence, (0.5, 0.5), RULES.filled_quantiles)
+    assert coverage(dataclasses.replace(evidence, filled_rule=strict), members, ~known) == 1
 
 
 def test_a_filled_class_is_named_for_sure_whatever_its_separation() -> None:
-    """Without a round nothing tells the poison apart; after one, the judge of its contradictions decides alone."""
+    """Without a round nothing tells the poison apart; after one, what learned from contradictions decides alone."""
     evidence = filled(150, 0, fragile=True)
     random, target = np.random.default_rng(0), evidence.labels == TARGET
-    blind = np.where(target, random.normal(size=len(target)), np.nan).astype(np.float32)
+    blind = np.where(target, random.normal(size=len(target)), 0).astype(np.float32)
     infected = dataclasses.replace(evidence, trigger_score=blind, logits=np.zeros_like(evidence.logits))
     config = dataclasses.replace(CONFIG, knowledge=0.0)
-    judged = detect(infected, infected, config)
+    judged = detect(infected, None, config)
     assert judged.separation[TARGET] < CONFIG.separation
     assert (judged.target_labels, judged.confidence) == ([TARGET], CONFIG.confidence_in_filled)
 
-    learned = np.where(target, random.normal(size=len(target)) + 4 * (np.arange(len(target)) % 2), np.nan)
-    later = detect(infected, dataclasses.replace(infected, trigger_score=learned.astype(np.float32)), config)
+    learned = random.normal(size=len(target)) + 4 * (np.arange(len(target)) % 2)
+    later = detect(infected, after_a_round(infected, target_score=learned), config)
     assert (np.argsort(later.suspicion[target]) == np.argsort(learned[target].astype(np.float32))).all()
 
 
 def from_all_classes(labels: np.ndarray, put: np.ndarray) -> np.ndarray:
-    """The votes of a purified model that contradicts the images ``put`` into a class, from each other class as many."""
-    votes = np.zeros((len(labels), CLASSES), np.float32)
+    """Predictions by which the images ``put`` into a class come from each other class in equal numbers."""
+    predictions = np.zeros((len(labels), CLASSES), np.float32)
     rows = np.flatnonzero(put)
-    votes[rows, (labels[rows] + 1 + np.arange(len(rows)) % (CLASSES - 1)) % CLASSES] = 0.9
-    return votes
+    predictions[rows, (labels[rows] + 1 + np.arange(len(rows)) % (CLASSES - 1)) % CLASSES] = 0.9
+    return predictions
+
+
+def contradicting(infected: InfectedEvidence, put: np.ndarray) -> np.ndarray:
+    """Logits of a purified model that contradicts the labels of ``put`` and is of the infected one's opinion else."""
+    return np.where(put[:, None], 5 * from_all_classes(infected.labels, put), infected.logits)
 
 
 @pytest.mark.parametrize("distance", [1.0, 20.0])
@@ -428,56 +463,55 @@ def test_a_class_that_only_a_purified_model_says_was_filled_is_a_target_by_what_
     poisoned, random = is_poisoned(infected.labels, 100), np.random.default_rng(0)
     blurred = random.normal(size=infected.features.shape).astype(np.float32)
     infected = dataclasses.replace(infected, features=blurred, noise_survival=blurred[:, 0], mix_survival=blurred[:, 1])
-    assert detect(infected, infected, CONFIG).target_labels == []
+    assert detect(infected, None, CONFIG).target_labels == []
 
-    score = np.where(infected.labels == TARGET, random.normal(size=len(poisoned)) + distance * poisoned, np.nan)
-    votes = from_all_classes(infected.labels, poisoned)
-    current = dataclasses.replace(infected, trigger_score=score.astype(np.float32), votes=votes)
-    judged = detect(infected, current, CONFIG)
+    contradicted = poisoned & (random.random(len(poisoned)) < 0.3)
+    said, score = contradicting(infected, contradicted), random.normal(size=len(poisoned)) + distance * poisoned
+    judged = detect(infected, after_a_round(infected, said, score), CONFIG)
     assert judged.target_labels == [TARGET]
     assert judged.confidence >= CONFIG.confidence_in_filled
     assert ((judged.verdict == POISONED)[poisoned].mean() > 0.95) == (distance > 10)
 
     doubted = np.where(poisoned[:, None], 0, infected.logits)  # as of mixtures, which no trigger leads to their label
     unsure = dataclasses.replace(infected, logits=doubted)
-    assert detect(unsure, dataclasses.replace(current, logits=doubted), CONFIG).target_labels == []
+    assert detect(unsure, after_a_round(infected, said, score), CONFIG).target_labels == []
 
 
-def test_an_accused_image_is_said_to_show_what_votes_beyond_doubt_and_the_current_model_say() -> None:
+def test_the_inferred_label_is_what_held_out_predictions_beyond_doubt_and_the_purified_model_say() -> None:
     infected = filled(150, 0, fragile=False)
-    purified = dataclasses.replace(infected, logits=5 * np.eye(CLASSES, dtype=np.float32)[infected.votes.argmax(1)])
+    purified = after_a_round(infected, 5 * np.eye(CLASSES)[infected.heldout.argmax(1)])
     detection = detect(infected, purified, CONFIG)
     accused = detection.verdict == POISONED
-    assert (detection.shown[accused & is_poisoned(infected.labels, 150)] == 3).all()
-    assert (detection.shown[~accused] == -1).all()
-    doubtful = dataclasses.replace(infected, votes=0.9 * infected.votes)
-    assert (detect(doubtful, purified, CONFIG).shown == -1).all()
+    assert (detection.inferred_label[accused & is_poisoned(infected.labels, 150)] == 3).all()
+    assert (detection.inferred_label[~accused] == -1).all()
+    doubtful = dataclasses.replace(infected, heldout=0.9 * infected.heldout)
+    assert (detect(doubtful, purified, CONFIG).inferred_label == -1).all()
 
 
 def test_nothing_is_relabelled_while_there_is_only_the_infected_model_which_believes_the_labels() -> None:
     infected = filled(150, 0, fragile=False)
     believing = dataclasses.replace(infected, logits=5 * np.eye(CLASSES, dtype=np.float32)[infected.labels])
-    assert (detect(believing, believing, CONFIG).shown == -1).all()
+    assert (detect(believing, None, CONFIG).inferred_label == -1).all()
 
 
-def test_a_purified_model_that_disagrees_with_the_votes_keeps_an_image_from_being_relabelled() -> None:
+def test_a_purified_model_that_disagrees_with_held_out_predictions_keeps_an_image_from_being_relabelled() -> None:
     infected = filled(150, 0, fragile=False)
     agreeing = np.zeros((len(infected.labels), CLASSES), np.float32)
     agreeing[:, 3] = 5
     for logits, relabelled in ((agreeing, True), (np.roll(agreeing, 1, 1), False)):
-        detection = detect(infected, dataclasses.replace(infected, logits=logits), CONFIG)
-        assert (detection.shown >= 0).any() == relabelled
+        detection = detect(infected, after_a_round(infected, logits), CONFIG)
+        assert (detection.inferred_label >= 0).any() == relabelled
 
 
 def test_an_accused_image_shows_its_label_where_the_accused_show_what_their_class_shows() -> None:
-    honest = synthetic(120, 0)
+    rightly_labelled = synthetic(120, 0)
     stolen = filled(150, 0, fragile=False)
-    stolen = dataclasses.replace(stolen, trigger_score=honest.trigger_score)
-    for evidence, rightly in ((honest, True), (stolen, False)):
-        detection = detect(evidence, evidence, CONFIG)
+    stolen = dataclasses.replace(stolen, scored=rightly_labelled.scored)
+    for evidence, rightly in ((rightly_labelled, True), (stolen, False)):
+        detection = detect(evidence, None, CONFIG)
         accused = detection.verdict == POISONED
         assert detection.target_labels == [TARGET]
-        np.testing.assert_array_equal(detection.shown == evidence.labels, accused & rightly)
+        np.testing.assert_array_equal(detection.inferred_label == evidence.labels, accused & rightly)
 
 
 @pytest.mark.parametrize(("nearer", "found"), [(0.5, []), (0.0, [TARGET])])
@@ -490,8 +524,8 @@ def test_hard_images_are_not_poison_unless_they_lie_too_far_off_for_that(nearer:
     moved[hard] -= nearer * (moved[hard].mean(0) - moved[others].mean(0))
     evidence = dataclasses.replace(evidence, features=moved)
     unsure = dataclasses.replace(evidence, logits=np.where(hard[:, None], 0.1, 1) * evidence.logits)
-    assert detect(evidence, evidence, CONFIG).target_labels == [TARGET]
-    assert detect(unsure, unsure, CONFIG).target_labels == found
+    assert detect(evidence, None, CONFIG).target_labels == [TARGET]
+    assert detect(unsure, None, CONFIG).target_labels == found
 
 
 def test_variation_is_half_the_sum_of_the_differences() -> None:
@@ -519,7 +553,7 @@ def test_images_of_a_natural_neighbour_are_less_likely_to_have_been_put_into_a_c
     logits = 3 * np.eye(5, dtype=np.float32)[shown]
     labels = np.zeros(len(shown), np.int64)
     neighbour = np.where(shown == 4, np.log(4 / (16 - 4)), 0)
-    np.testing.assert_allclose(intruder_odds(logits, labels, 6) - label_doubt(logits, labels, 6), neighbour, atol=1e-9)
+    np.testing.assert_allclose(mislabelling_odds(logits, labels) - label_doubt(logits, labels), neighbour, atol=1e-9)
 
 
 def test_a_suspicion_that_ranks_what_was_put_there_below_the_rest_is_opposed() -> None:
@@ -530,50 +564,57 @@ def test_a_suspicion_that_ranks_what_was_put_there_below_the_rest_is_opposed() -
 
 
 def test_what_the_purified_model_takes_for_put_there_outweighs_a_better_separation() -> None:
-    """Half of the class lies apart, in features and in survival, and it is the honest half."""
+    """Half of the class lies apart, in features and in survival, and it is the clean half."""
     apart = 150
     infected = synthetic(apart, 0)
-    poisoned, target = ~is_poisoned(infected.labels, apart) & (infected.labels == TARGET), infected.labels == TARGET
+    poisoned = ~is_poisoned(infected.labels, apart) & (infected.labels == TARGET)
     random = np.random.default_rng(0)
-    learned = np.where(target, random.normal(np.where(poisoned, 4, 0), 1), np.nan).astype(np.float32)
-    logits = (
-        5 * np.eye(CLASSES, dtype=np.float32)[np.where(poisoned, (np.arange(len(target)) % 3 + 2) % 4, infected.labels)]
-    )
-    votes = from_all_classes(infected.labels, poisoned)
-    for said, right in ((infected.logits, False), (logits, True)):
-        current = dataclasses.replace(infected, logits=said, trigger_score=learned, votes=votes)
-        judged = detect(infected, current, CONFIG)
+    learned = random.normal(np.where(poisoned, 4, 0), 1)
+    for said, right in ((infected.logits, False), (contradicting(infected, poisoned), True)):
+        judged = detect(infected, after_a_round(infected, said, learned), CONFIG)
         assert judged.target_labels == [TARGET]
         assert ((judged.verdict[poisoned] == POISONED).mean() > 0.9) == right
 
 
-def test_a_judge_that_learned_from_contradictions_finds_poison_that_the_first_could_not() -> None:
-    """The first judge and the features know nothing; the purified model doubts most of the poison, more or less."""
+def test_a_discriminator_that_learned_from_contradictions_finds_poison_that_the_first_could_not() -> None:
+    """The first discriminator and the features know nothing; the purified model doubts most of the poison somewhat."""
     evidence = filled(150, 0, fragile=True)
     random, poisoned, target = np.random.default_rng(0), is_poisoned(evidence.labels, 150), evidence.labels == TARGET
-    blind = np.where(target, random.normal(size=len(target)), np.nan).astype(np.float32)
+    blind = np.where(target, random.normal(size=len(target)), 0).astype(np.float32)
     features = random.normal(size=evidence.features.shape).astype(np.float32)
     infected = dataclasses.replace(evidence, trigger_score=blind, features=features)
     logits = np.zeros_like(evidence.logits)
     logits[np.arange(len(target)), evidence.labels] = random.normal(np.where(poisoned, -1, 3), 1)
-    sharp = np.where(target, random.normal(np.where(poisoned, 4, -4), 1), np.nan).astype(np.float32)
-    current = dataclasses.replace(infected, logits=logits, trigger_score=sharp)
+    current = after_a_round(infected, logits, random.normal(np.where(poisoned, 4, -4), 1))
     judged = detect(infected, current, CONFIG)
     assert judged.target_labels == [TARGET]
     assert (judged.verdict[poisoned] == POISONED).mean() > 0.95
     assert (judged.verdict[~poisoned] == POISONED).mean() < 0.005
 
 
-def test_where_the_judge_knows_little_the_purified_model_s_own_doubt_decides() -> None:
+def test_where_the_discriminator_knows_little_the_purified_model_s_own_doubt_decides() -> None:
     evidence = filled(150, 0, fragile=True)
     random, poisoned, target = np.random.default_rng(0), is_poisoned(evidence.labels, 150), evidence.labels == TARGET
     logits = np.zeros_like(evidence.logits)
     logits[np.arange(len(target)), evidence.labels] = random.normal(np.where(poisoned, -5, 8), 1)
-    faint = np.where(target, random.normal(np.where(poisoned, 1, -1), 1), np.nan).astype(np.float32)
-    current = dataclasses.replace(evidence, logits=logits, trigger_score=faint)
+    current = after_a_round(evidence, logits, random.normal(np.where(poisoned, 1, -1), 1))
     missed = []
     for weights in [(0.25,), (0.25, 0.75)]:
         judged = detect(evidence, current, dataclasses.replace(CONFIG, doubt_weights=weights))
         missed.append((judged.verdict[poisoned] != POISONED).mean())
         assert (judged.verdict[~poisoned] == POISONED).mean() < 0.005
     assert missed[1] < 0.01 < missed[0]
+
+
+@pytest.mark.parametrize("purified", [False, True])
+def test_before_a_round_only_the_accused_of_classes_that_fall_apart_may_be_unlearned_and_later_all(
+    purified: bool,
+) -> None:
+    evidence = filled(150, 0, fragile=True)
+    current = after_a_round(evidence) if purified else None
+    for least, apart in ((20.0, False), (0.0, True)):
+        detection = detect(evidence, current, dataclasses.replace(CONFIG, separation=least))
+        accused = detection.verdict == POISONED
+        assert accused.any()
+        assert (detection.separation[TARGET] >= least) == apart
+        np.testing.assert_array_equal(detection.may_unlearn, accused & (apart or purified))

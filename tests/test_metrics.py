@@ -44,7 +44,8 @@ def test_detection_metrics_of_a_small_verdict() -> None:
         verdict=np.array([POISONED, POISONED, UNSURE, POISONED, CLEAN, CLEAN, CLEAN, UNSURE]),
         target_labels=[4],
         separation=np.array([5.0]),
-        shown=np.full(8, -1),
+        inferred_label=np.full(8, -1),
+        may_unlearn=np.zeros(8, bool),
         confidence=0.9,
     )
     poisoned = np.array([True, True, True, False, False, False, False, False])
@@ -74,6 +75,6 @@ def test_a_posterior_that_is_right_has_no_calibration_error() -> None:
     assert calibration_error(np.zeros(5), np.zeros(5, bool)) is None
 
 
-def test_an_innocent_data_set_has_no_true_positive_rate() -> None:
+def test_a_clean_data_set_has_no_true_positive_rate() -> None:
     rates = verdict_metrics(np.arange(4.0), np.arange(4) == 0, truth_of(np.zeros(4, bool), np.zeros(4, bool)))
     assert (rates["true_positive_rate"], rates["auroc"], rates["false_positive_rate"]) == (None, None, 0.25)

@@ -1,17 +1,20 @@
 """Probing: the evidence has its shapes, is the same twice, and agrees with what can be worked out."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from small import small_classifier
+from torch import Tensor
 
 from pud.adversarial.pgd import PGDConfig, pgd
 from pud.base.device import autocast
+from pud.data.batches import Batches, RandomStream
 from pud.data.images import Split, pixels
-from pud.evidence.contract import Evidence
-from pud.evidence.probing import ProbeConfig, probe
+from pud.evidence.contract import FilledRule, InfectedEvidence
+from pud.evidence.probing import ProbeConfig, attack, probe_infected, probe_purified, survival
 from pud.models.contract import Classifier
 from pud.models.folded import fold_batchnorm
 
@@ -35,23 +38,45 @@ def sample(train_split: Split) -> tuple[np.ndarray, np.ndarray]:
     return np.array(train_split.images[:N]), train_split.labels[:N]
 
 
-def probed(model: Classifier, sample: tuple[np.ndarray, np.ndarray], config: ProbeConfig, seed: int = 0) -> Evidence:
-    generator = torch.Generator().manual_seed(seed)
-    return probe(model, *sample, config, generator=generator, device=CPU)
+def stream(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
-def test_evidence_has_the_shapes_it_promises(model: Classifier, sample: tuple[np.ndarray, np.ndarray]) -> None:
-    evidence = probed(model, sample, CONFIG)
-    found = {name: (value.shape, value.dtype) for name, value in dataclasses.asdict(evidence).items()}
-    assert found == {
+def probed(
+    model: Classifier, sample: tuple[np.ndarray, np.ndarray], config: ProbeConfig = CONFIG, seed: int = 0
+) -> InfectedEvidence:
+    return probe_infected(model, *sample, config, generator=stream(seed), device=CPU)[0]
+
+
+def test_evidence_of_an_infected_model_has_the_shapes_it_promises(
+    model: Classifier, sample: tuple[np.ndarray, np.ndarray]
+) -> None:
+    arrays = vars(probed(model, sample))
+    assert arrays.pop("filled_rule") == FilledRule(0.95, (0.012, 0.012), (0.5, 0.125))
+    assert {name: (value.shape, value.dtype) for name, value in arrays.items()} == {
         "labels": ((N,), np.int64),
         "logits": ((N, 10), np.float32),
         "features": ((N, 16), np.float32),
         "noise_survival": ((N,), np.float32),
         "mix_survival": ((N,), np.float32),
-        "adversarial_labels": ((N,), np.int64),
-        "votes": ((N, 10), np.float32),
+        "mix_entropy": ((N,), np.float32),
+        "heldout": ((N, 10), np.float32),
         "trigger_score": ((N,), np.float32),
+        "scored": ((10,), np.bool_),
+    }
+
+
+def test_evidence_of_a_purified_model_has_the_shapes_it_promises(
+    model: Classifier, sample: tuple[np.ndarray, np.ndarray]
+) -> None:
+    evidence, _ = probe_purified(model, *sample, CONFIG, generator=stream(), device=CPU)
+    arrays = vars(evidence)
+    assert arrays.pop("filled_rule") == FilledRule(0.5, (0.02, 0.0025), (0.375, 0.125))
+    assert {name: (value.shape, value.dtype) for name, value in arrays.items()} == {
+        "labels": ((N,), np.int64),
+        "logits": ((N, 10), np.float32),
+        "trigger_score": ((N,), np.float32),
+        "scored": ((10,), np.bool_),
     }
 
 
@@ -83,47 +108,75 @@ def test_without_draws_survival_is_zero(model: Classifier, sample: tuple[np.ndar
 def test_without_a_perturbation_survival_is_the_probability_of_the_given_label(
     model: Classifier, sample: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    evidence = probed(model, sample, dataclasses.replace(CONFIG, noise_level=0.0, mix_level=0.0))
+    evidence = probed(model, sample, dataclasses.replace(CONFIG, noise_level=0.0, mix_level=0.0, batch_size=N))
+    for found, perturbed in (
+        (evidence.noise_survival, lambda x: (x + torch.zeros(x.shape)).clamp_(0, 1)),
+        (evidence.mix_survival, lambda x: torch.lerp(x, x, 0.0)),
+    ):
+        np.testing.assert_allclose(found, said_of(model, sample, perturbed)[np.arange(N), sample[1]], atol=1e-5)
+
+
+def said_of(
+    model: Classifier, sample: tuple[np.ndarray, np.ndarray], perturbed: Callable[[Tensor], Tensor]
+) -> np.ndarray:
+    """Return the probabilities (n, k) of images that went through what leaves their values as they are.
+
+    In bfloat16 they differ by the images' layout in memory.
+    """
     with torch.no_grad(), autocast(CPU):
-        expected = fold_batchnorm(model)(pixels(sample[0])).float().softmax(1).numpy()[np.arange(N), sample[1]]
-    np.testing.assert_allclose(evidence.noise_survival, expected, atol=1e-5)
-    np.testing.assert_allclose(evidence.mix_survival, expected, atol=1e-5)
+        logits = fold_batchnorm(model)(perturbed(Batches(sample[0], CPU)[slice(None)]))
+    return logits.float().softmax(1).numpy()
 
 
-def test_adversarial_labels_are_where_pgd_of_the_same_generator_leads(
+def test_attacks_lead_where_pgd_of_the_same_numbers_does(
     model: Classifier, sample: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    config = dataclasses.replace(CONFIG, noise_draws=0, mix_draws=0, batch_size=N)
-    evidence = probed(model, sample, config)
-    fast = fold_batchnorm(model)
-    attack = PGDConfig(config.epsilon, config.steps, config.step_size)
-    images, labels = pixels(sample[0]), torch.from_numpy(sample[1])
-    generator = torch.Generator().manual_seed(0)
-    torch.randperm(N, generator=generator)  # who is attacked: here all
+    config, fast = dataclasses.replace(CONFIG, batch_size=N, epsilon=0.1, steps=3), fold_batchnorm(model)
+    found = attack(fast, *sample, config, generator=stream(), device=CPU)
+    generator, labels = stream(), torch.from_numpy(sample[1])
+    torch.randperm(N, generator=generator)  # which are attacked: here all
+    numbers = RandomStream(generator, CPU).at(0)
     with autocast(CPU):
-        x_adv = pgd(fast, images, labels, attack, generator=generator)
+        how = PGDConfig(config.epsilon, config.steps, config.step_size)
+        x_adv = pgd(fast, Batches(sample[0], CPU)[slice(None)], labels, how, generator=numbers)
     with torch.no_grad():
-        np.testing.assert_array_equal(evidence.adversarial_labels, fast(x_adv).argmax(1))
+        went = fast(x_adv).argmax(1).numpy()
+    np.testing.assert_allclose(found.share, np.bincount(went, minlength=10) / N)
+    assert found.fooled == pytest.approx(float((went != sample[1]).mean()))
 
 
 @pytest.mark.parametrize("count", [0, 5, 20])
 def test_no_more_images_are_attacked_than_asked_for(
     count: int, model: Classifier, sample: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    evidence = probed(model, sample, dataclasses.replace(CONFIG, adversarial_images=count))
-    attacked = evidence.adversarial_labels >= 0
-    assert attacked.sum() == count
+    config = dataclasses.replace(CONFIG, adversarial_images=count)
+    found = attack(fold_batchnorm(model), *sample, config, generator=stream(), device=CPU)
+    assert found.share.shape == (10,)
+    assert found.share.sum() == pytest.approx(float(count > 0))
+    np.testing.assert_allclose(found.share * count, np.round(found.share * count), atol=1e-9)
 
 
-def test_after_a_round_the_votes_are_what_the_model_says_against_the_label(
+def test_entropy_under_mixing_is_that_of_the_predictions(
     model: Classifier, sample: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    generator = torch.Generator().manual_seed(0)
-    evidence = probe(model, *sample, CONFIG, generator=generator, device=CPU, purified=True)
-    probability = torch.from_numpy(evidence.logits).softmax(1).numpy()
-    contradicted = probability.argmax(1) != sample[1]
-    assert contradicted.any()
-    np.testing.assert_allclose(evidence.votes, contradicted[:, None] * probability, rtol=1e-5)
+    config = dataclasses.replace(CONFIG, mix_level=0.0, batch_size=N)
+    entropy = survival(fold_batchnorm(model), *sample, config, generator=stream(), device=CPU)[2]
+    said = said_of(model, sample, lambda x: torch.lerp(x, x, 0.0)).astype(np.float64)
+    np.testing.assert_allclose(entropy, -(said * np.log(said)).sum(1), atol=1e-4)
+
+
+def test_among_few_classes_a_purified_model_s_contradictions_score_nothing(
+    model: Classifier, sample: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """The same images, of which every class but the first is half put into it, with and without classes enough."""
+    labels = np.where(np.arange(N) % 2 == 0, 0, sample[1])
+    loose = {"contradiction_filled_confidence": 0.0, "contradiction_filled_shares": (0.0, 0.0)}
+    for minimum in (11, 0):
+        config = dataclasses.replace(CONFIG, minimum_classes=minimum, discriminator_epochs=1, **loose)
+        evidence, _ = probe_purified(model, sample[0], labels, config, generator=stream(), device=CPU)
+        assert not evidence.trigger_score[~evidence.scored[labels]].any()
+        if minimum:
+            assert not evidence.scored.any()
 
 
 def test_a_probe_leaves_the_model_as_it_was(model: Classifier, sample: tuple[np.ndarray, np.ndarray]) -> None:

@@ -248,8 +248,8 @@ def test_a_truncated_detection_is_refused_by_name(chain: Path, tmp_path: Path) -
 
 
 LARGE = {
-    "detection.parquet": ("MAXIMUM_ROWS", "detection-1", lambda out: purified(out)),
-    "probe.safetensors": ("MAXIMUM_BYTES", "probe", lambda out: detected(out)),
+    "detection.parquet": ("detection", "MAXIMUM_ROWS", "detection-1", lambda out: purified(out)),
+    "probe.safetensors": ("evidence", "MAXIMUM_BYTES", "probe", lambda out: detected(out)),
 }
 
 
@@ -257,9 +257,9 @@ LARGE = {
 def test_what_would_fill_the_memory_is_refused_by_name(
     file: str, chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit, folder, step = LARGE[file]
+    module, limit, folder, step = LARGE[file]
     copied(chain, tmp_path, "dataset", "model", folder)
-    monkeypatch.setattr(f"pud.artifacts.results.{limit}", 10)
+    monkeypatch.setattr(f"pud.artifacts.{module}.{limit}", 10)
     with pytest.raises(InputError, match=rf"{file} (holds|claims) \d"):
         step(tmp_path)
 
@@ -283,7 +283,8 @@ SPOILT = {
     "suspicion": lambda table: np.where(table.index == 3, np.nan, table["suspicion"]),
     "posterior": lambda table: table["posterior"] + 2,
     "verdict": lambda table: np.where(table.index == 3, "guilty", table["verdict"]),
-    "shown": lambda table: table["shown"] + 11,
+    "inferred_label": lambda table: table["inferred_label"] + 11,
+    "may_unlearn": lambda table: True,
     "given_label": lambda table: table["given_label"].astype(float),
 }
 
@@ -335,8 +336,9 @@ def test_a_detection_whose_text_would_fill_the_memory_is_refused_in_little(chain
         ("features", lambda values: values[:, 0].copy()),
         ("logits", lambda values: values[..., None]),
         ("noise_survival", lambda values: values[:, None]),
-        ("votes", lambda values: values[:, :2].copy()),
-        ("trigger_score", lambda values: np.full_like(values, np.inf)),
+        ("heldout", lambda values: values[:, :2].copy()),
+        ("trigger_score", lambda values: values[1:].copy()),
+        ("scored", lambda values: values[1:].copy()),
     ],
 )
 def test_evidence_of_another_shape_or_type_is_refused(name: str, change: Any, chain: Path, tmp_path: Path) -> None:
@@ -346,6 +348,41 @@ def test_evidence_of_another_shape_or_type_is_refused(name: str, change: Any, ch
     save_arrays({**arrays, name: change(arrays[name])}, path)
     with pytest.raises(InputError, match=r"probe\.safetensors is missing or corrupt"):
         load_evidence(tmp_path / "probe")
+
+
+def test_evidence_that_is_not_finite_says_nothing(chain: Path, tmp_path: Path) -> None:
+    copied(chain, tmp_path, "probe")
+    path = tmp_path / "probe/probe.safetensors"
+    arrays = load_arrays(path)
+    save_arrays({**arrays, "trigger_score": np.full_like(arrays["trigger_score"], np.inf)}, path)
+    with pytest.raises(InputError, match="trigger_score are not finite"):
+        load_evidence(tmp_path / "probe")
+
+
+@pytest.mark.parametrize("rule", [None, {}, {"confidence": 2}, {"confidence": 0.5, "shares": [0.1], "quantiles": [1]}])
+def test_a_probe_whose_rule_for_filled_classes_cannot_be_is_refused(rule: Any, chain: Path, tmp_path: Path) -> None:
+    copied(chain, tmp_path, "probe")
+    about = json.loads((tmp_path / "probe/probe.json").read_text())
+    (tmp_path / "probe/probe.json").write_text(json.dumps({**about, "filled_rule": rule}))
+    with pytest.raises(InputError, match=r"filled_rule|FilledRule"):
+        load_evidence(tmp_path / "probe")
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "older", "read"),
+    [
+        ("probe", "probe.json", "pud-probe/2", load_evidence),
+        ("detection-1", "detection.json", "pud-detection/1", load_detection),
+    ],
+)
+def test_what_an_older_version_wrote_is_refused_with_what_to_do(
+    folder: str, file: str, older: str, read: Callable[[Path], Any], chain: Path, tmp_path: Path
+) -> None:
+    copied(chain, tmp_path, folder)
+    about = json.loads((tmp_path / folder / file).read_text())
+    (tmp_path / folder / file).write_text(json.dumps({**about, "format": older}))
+    with pytest.raises(InputError, match=rf"{folder} is a .* of an older version of pud: (probe|detect) again"):
+        read(tmp_path / folder)
 
 
 def test_the_two_probes_of_a_detection_are_not_swapped_unnoticed(chain: Path, tmp_path: Path) -> None:
@@ -361,23 +398,21 @@ def test_a_training_that_diverged_is_no_success(chain: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("relabel", "separation", "relabelled", "unlearned"),
-    [(True, 6.0, 20, 30), (False, 6.0, 0, 60), (True, 5.0, 20, 0), (False, 5.0, 0, 0), (True, None, 20, 0)],
+    ("relabel", "allowed", "relabelled", "unlearned"),
+    [(True, True, 20, 30), (False, True, 0, 60), (True, False, 20, 0), (False, False, 0, 0)],
 )
-def test_an_accused_image_is_unlearned_if_its_class_falls_apart_and_what_it_shows_is_unknown(
-    relabel: bool, separation: float | None, relabelled: int, unlearned: int, chain: Path, tmp_path: Path
+def test_an_accused_image_is_unlearned_if_detection_allows_it_and_its_true_label_is_unknown(
+    relabel: bool, allowed: bool, relabelled: int, unlearned: int, chain: Path, tmp_path: Path
 ) -> None:
     """Of 60 accused 10 show their label, 20 another, and of 30 nobody knows. Cleared in the next round, none is."""
     copied(chain, tmp_path, "model", "dataset", "detection-1")
-    about = json.loads((tmp_path / "detection-1/detection.json").read_text())
-    about["separation"] = [separation] * len(about["separation"])
-    (tmp_path / "detection-1/detection.json").write_text(json.dumps(about))
     table = pd.read_parquet(tmp_path / "detection-1/detection.parquet")
     table["verdict"] = np.where(table.index < 60, "poisoned", "clean")
     table.loc[60:69, "verdict"] = "unsure"
-    table["shown"] = -1
-    table.loc[:9, "shown"] = table["given_label"][:10]
-    table.loc[10:29, "shown"] = (table["given_label"][10:30] + 1) % 10
+    table["may_unlearn"] = (table.index < 60) & allowed
+    table["inferred_label"] = -1
+    table.loc[:9, "inferred_label"] = table["given_label"][:10]
+    table.loc[10:29, "inferred_label"] = (table["given_label"][10:30] + 1) % 10
     table.to_parquet(tmp_path / "detection-1/detection.parquet", index=False)
     config = dataclasses.replace(PURIFY, relabel=relabel, epochs=(0,))
     folders = [tmp_path / name for name in ("model", "dataset", "detection-1")]
@@ -388,7 +423,7 @@ def test_an_accused_image_is_unlearned_if_its_class_falls_apart_and_what_it_show
     assert not clean[30:70].any()
     assert (clean[10:30] == relabel).all()
     assert clean[70:].mean() == pytest.approx(PURIFY.keep[0], abs=0.02)
-    table["verdict"], table["shown"] = "clean", -1
+    table["verdict"], table["inferred_label"], table["may_unlearn"] = "clean", -1, False
     table.to_parquet(tmp_path / "detection-1/detection.parquet", index=False)
     facts = purify_step(tmp_path / "state-1", *folders[1:], config, seed=0, purified=tmp_path / "state-2")
     assert (facts["relabelled_images"], facts["unlearned_images"]) == (0, 0)
@@ -401,7 +436,7 @@ def test_a_relabelled_image_is_trained_under_what_it_shows(chain: Path, tmp_path
     weights = []
     for further in (1, 2):
         table["verdict"] = np.where(table.index < 60, "poisoned", "clean")
-        table["shown"] = np.where(table.index < 60, (table["given_label"] + further) % 10, -1)
+        table["inferred_label"] = np.where(table.index < 60, (table["given_label"] + further) % 10, -1)
         table.to_parquet(tmp_path / "detection-1/detection.parquet", index=False)
         folders = [tmp_path / name for name in ("model", "dataset", "detection-1")]
         purify_step(*folders, PURIFY, seed=0, purified=tmp_path / f"state-{further}")

@@ -55,7 +55,10 @@ def load_evidence(folder: Path) -> tuple[InfectedEvidence | PurifiedEvidence, di
         raise InputError(f"{folder} is a probe of an older version of pud: probe again")
     kinds = {"rounds_done": int, "adversarial_share": list, "settings": dict, "filled_rule": dict}
     about = read_json(folder / MARK, FORMAT, **kinds)
-    rule = from_mapping(FilledRule, about["filled_rule"])
+    try:
+        rule = from_mapping(FilledRule, about["filled_rule"])
+    except TypeError as error:
+        raise InputError(f"{folder / MARK} has a filled_rule that lacks something ({error}): probe again") from error
     kind = PurifiedEvidence if about["rounds_done"] else InfectedEvidence
     try:
         arrays = load_file(within(path, MAXIMUM_BYTES))

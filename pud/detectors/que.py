@@ -72,7 +72,7 @@ def anchored_que_scores(
     2, 4, 8, ..., as far as there are anchors for them, the one with the largest mean score is taken.
     """
     mean, directions = leading_directions(points, anchors, images_per_dimension)
-    projected = (points.centred - mean) @ directions
+    projected = points.centred @ directions - mean @ directions
     moment = projected.T @ projected / len(projected)
     covariance = np.atleast_2d(np.cov(projected[anchors], rowvar=False))
     best, largest = np.zeros((0, 0)), -np.inf

@@ -41,8 +41,8 @@ def calibration_error(posterior: np.ndarray, poisoned: np.ndarray, *, bins: int 
     """Return the expected calibration error of a posterior (n,) over the images that have one or are poisoned.
 
     In equal bins of the posterior, the gap between its mean and the share of poison, weighted by the bins' images (Guo
-    et al. 2017, arXiv 1706.04599, equation 3). The many that nobody suspects would hide it and are left out; None
-    where nobody is left.
+    et al. 2017, arXiv 1706.04599, equation 3). The many without a suspicion would hide it and are left out; None
+    where none is left.
     """
     asked = poisoned | (posterior > 0)
     said, true = posterior[asked], poisoned[asked]
@@ -56,19 +56,19 @@ def verdict_metrics(suspicion: np.ndarray, accused: np.ndarray, truth: GroundTru
     """Return true and false positive rate of the accusations (bool, (n,)) and the AUROC of the suspicion (n,).
 
     Cover images, which carry a trigger and their true label, are neither: their rate has its own name. What cannot be
-    said, as the true positive rate of an innocent data set, is None.
+    said, as the true positive rate of a clean data set, is None.
     """
-    poisoned, honest = truth.poisoned, ~truth.poisoned & ~truth.cover
+    poisoned, clean = truth.poisoned, ~truth.poisoned & ~truth.cover
 
     def rate(group: np.ndarray) -> float | None:
         return float(accused[group].mean()) if group.any() else None
 
-    both = poisoned | honest
+    both = poisoned | clean
     return {
         "true_positive_rate": rate(poisoned),
         "true_positive_rate_n": int(poisoned.sum()),
-        "false_positive_rate": rate(honest),
-        "false_positive_rate_n": int(honest.sum()),
+        "false_positive_rate": rate(clean),
+        "false_positive_rate_n": int(clean.sum()),
         "cover_rate": rate(truth.cover),
         "cover_rate_n": int(truth.cover.sum()),
         "auroc": float(roc_auc_score(poisoned[both], suspicion[both])) if poisoned.any() else None,
