@@ -84,6 +84,9 @@ figures: $(READY) $(DATA) ## the figures table of the README, BadNets and Blend
 	$(BIN)/python -m experiments.task_overhead
 	$(BIN)/python -m experiments.figures runs/figures-badnets runs/figures-blend
 
+throughput: $(READY) ## images a second of purification and training, beside foolbox and, on a GPU, its limit (ARGS=...)
+	$(BIN)/python -m experiments.throughput $(ARGS)
+
 bench: $(READY) $(DATA) ## the grid of attacks, defences and rivals into docs/results.md; hours, stops and resumes (MINUTES=60)
 	$(BIN)/python -m experiments.grid $(if $(MINUTES),--minutes $(MINUTES))
 	$(BIN)/python -m experiments.results
@@ -119,4 +122,4 @@ image-test: $(READY) ## build the CPU image on this machine's own Docker daemon 
 	base=$$(DOCKER="$(DOCKER)" bash image/daemon.sh) && $(MAKE) image VARIANT=cpu COMMIT=$(COMMIT) BASE=$$base
 	IMAGE="$(IMAGE)" DOCKER="$(DOCKER)" $(BIN)/pytest -m containers tests/test_image.py
 
-.PHONY: help setup setup-zoo zoo-test postgresql wheel lock image image-test cluster-test test-all demo test figures bench mlflow compile
+.PHONY: help setup setup-zoo zoo-test postgresql wheel lock image image-test cluster-test test-all demo test figures throughput bench mlflow compile

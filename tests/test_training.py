@@ -85,3 +85,17 @@ def test_a_tiny_run_lowers_the_loss_and_is_the_same_twice(train_split: Split, te
     for (name, tensor), same in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(tensor, same), name
     assert not torch.equal(model.head.weight, trained(train_split, 1).head.weight)
+
+
+def test_dropout_is_the_same_twice_and_leaves_the_global_numbers_alone(train_split: Split) -> None:
+    def trained() -> torch.Tensor:
+        torch.manual_seed(5)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(784, 10))
+        torch.seed()  # must not matter
+        before = torch.get_rng_state()
+        config, numbers = TrainConfig(epochs=1, batch_size=50), torch.Generator().manual_seed(0)
+        train(model, train_split.images, train_split.labels, config, generator=numbers, device=CPU)
+        assert torch.equal(before, torch.get_rng_state())
+        return model[2].weight.detach()
+
+    assert torch.equal(trained(), trained())

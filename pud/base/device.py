@@ -3,6 +3,8 @@
 import ctypes
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -48,6 +50,14 @@ def autocast(device: torch.device) -> torch.autocast:
     else:
         native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
+
+
+@contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Let torch's global numbers, from which dropout draws, come from ``generator``; they are restored afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        yield
 
 
 def check_seed(seed: int) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from pud.adversarial.pgd import PGDConfig, ascend, random_start
 from pud.base.captured import CapturedStep
 from pud.base.config import Part, Positive, Share, as_parameters, from_mapping
-from pud.base.device import autocast
+from pud.base.device import autocast, seeded
 from pud.base.errors import InputError
 from pud.base.processes import add_up, own, shared_norms
 from pud.base.processes import count as processes
@@ -187,7 +187,7 @@ def purify(
     highest = of_round(config.learning_rate, done)
     given, carrying = torch.from_numpy(labels).to(device), torch.from_numpy(state.accused).to(device)
     state.student.train()
-    with shared_norms(state.student):
+    with shared_norms(state.student), seeded(generator):
         for index, x in enumerate(track(pictures.stream(order), "purify", total=len(order))):
             numbers, chosen = random.at(index), torch.from_numpy(order[index]).to(device)
             if trigger is not None:  # not on a relabelled image, which carries the trigger itself

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from pud.base.captured import CapturedStep
 from pud.base.config import Count, Part, Positive
-from pud.base.device import autocast
+from pud.base.device import autocast, seeded
 from pud.base.processes import add_up, own, shared_norms
 from pud.base.progress import say, track
 from pud.data.batches import BatchConfig, Batches, RandomStream
@@ -105,7 +105,7 @@ def train(
 
     model.train()
     learn = CapturedStep(step, device)
-    with shared_norms(model):
+    with shared_norms(model), seeded(generator):
         for index, x in enumerate(track(pictures.stream(order), "train", total=len(order))):
             numbers = random.at(index)
             x = augment(x, numbers) if augment else x
