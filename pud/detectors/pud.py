@@ -1,6 +1,6 @@
 """Our detector: no oracle, and poison may be the majority of its class.
 
-Every class is judged for itself. Suspicion is SPECTRE's QUE score, with the clean statistics of a class taken from
+Every class is looked at for itself. Suspicion is SPECTRE's QUE score, with the clean statistics of a class taken from
 anchors (``pud/detectors/que.py``), by several hypotheses about which images are clean:
 
 1. those whose label survives perturbation least: the label of a robust trigger survives;
@@ -72,7 +72,7 @@ class DetectConfig:
         tuple[Share, Share], "That there is no backdoor, at most: before the first round, after one."
     ] = (0.9, 0.98)
     images_per_dimension: Annotated[Count, "Anchors that each of two dimensions must have."] = 10
-    knowledge: Annotated[Share, "What the infected model must know of a class to judge it (Youden's J)."] = 0.5
+    knowledge: Annotated[Share, "What the infected model must know of a class, Youden's J."] = 0.5
 
     @property
     def minimum_class_size(self) -> int:
@@ -151,6 +151,12 @@ class Parting:
     threshold: float
     upper: np.ndarray
 
+    @classmethod
+    def of(cls, suspicion: np.ndarray) -> "Parting":
+        """Return that of the two modes of a suspicion."""
+        separation, threshold, upper = two_modes(suspicion)
+        return cls(separation, suspicion, threshold, upper)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -164,7 +170,7 @@ class Finding:
 
 
 def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config: DetectConfig) -> Detection:
-    """Judge every training image from the evidence of the infected model and, after a round, of the purified one."""
+    """Return which training images are poisoned, by the infected model and, after a round, by the purified one."""
     labels = infected.labels
     n, classes = infected.logits.shape
     cues, unjudged = Cues.of(infected, current), not_to_be_judged(infected, config)
@@ -236,9 +242,9 @@ def que_hypotheses(
     points, score = ClassFeatures.of(infected.features[members]), infected.trigger_score[members]
     scored = infected.scored[infected.labels[members[0]]]
     central = (score, config.anchor_fraction) if scored else (np.zeros(len(members)), config.central_fraction)
-    how = {"alpha": config.alpha, "images_per_dimension": config.images_per_dimension}
+    how = (config.alpha, config.images_per_dimension, config.refinements)
     found = [
-        np.log1p(refined_que_scores(points, cue, fraction, refinements=config.refinements, **how))
+        np.log1p(refined_que_scores(points, cue, fraction, *how))
         for cue, fraction in ((cues.survival, config.anchor_fraction), central)
     ]
     if cues.change is not None:
@@ -253,14 +259,12 @@ def part(
 
     In a class that was not filled the separation is that of features.
     """
-    modes = [Parting(apart, values, *rest) for values in hypotheses for apart, *rest in [two_modes(values)]]
-    best = max(
-        modes,
-        key=lambda mode: (
-            coverage(infected, members, mode.upper >= config.certainty) >= config.coverage,
-            mode.separation,
-        ),
-    )
+    modes = [Parting.of(values) for values in hypotheses]
+
+    def rank(mode: Parting) -> tuple[bool, float]:
+        return coverage(infected, members, mode.upper >= config.certainty) >= config.coverage, mode.separation
+
+    best = max(modes, key=rank)
     return best if filled else part_in_features(infected.features[members], best, modes, config)
 
 

@@ -98,7 +98,6 @@ def refined_que_scores(
     points: ClassFeatures,
     cue: np.ndarray,
     fraction: float,
-    *,
     alpha: float,
     images_per_dimension: int,
     refinements: int,

@@ -33,7 +33,7 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
     """
     entropy = infected.mix_entropy.astype(np.float64)
     if not entropy.any():
-        raise InputError("this probe mixed no images, by which strip judges: probe with mix_draws of at least 1")
+        raise InputError("this probe mixed no images, by which strip decides: probe with mix_draws of at least 1")
     width = median_abs_deviation(entropy, scale="normal")
     threshold = np.median(entropy) + width * norm.ppf(config.false_rejection)
     return Detection.of_accusations(-entropy, entropy < threshold, infected)

@@ -26,10 +26,10 @@ def recovery_accuracy(logits: Tensor, true_labels: Tensor) -> float:
 def detection_metrics(detection: Detection, truth: GroundTruth) -> dict[str, object]:
     """Return the rates of the verdict ``poisoned``, the AUROC of the suspicion, how well the posterior is calibrated,
     the target labels named and the confidence in them."""
-    judged = ~truth.cover
+    counted = ~truth.cover
     return {
         **verdict_metrics(detection.suspicion, detection.verdict == POISONED, truth),
-        "calibration_error": calibration_error(detection.posterior[judged], truth.poisoned[judged]),
+        "calibration_error": calibration_error(detection.posterior[counted], truth.poisoned[counted]),
         "verdict": detection.conclusion,
         "target_labels": detection.target_labels,
         "unjudged_labels": list(detection.unjudged),

@@ -42,11 +42,10 @@ def disturb(images: Tensor, config: CrossExaminationConfig, generator: torch.Gen
     Whatever a trigger does to an image, a classifier that learned under disturbance still sees what the image shows.
     ``generator`` lives on their device.
     """
-    random = {"generator": generator, "device": images.device}
-    strength = torch.rand(2, len(images), 1, 1, 1, **random)
-    others = images[torch.randperm(len(images), **random)]
+    strength = torch.rand(2, len(images), 1, 1, 1, generator=generator, device=images.device)
+    others = images[torch.randperm(len(images), generator=generator, device=images.device)]
     mixed = images + config.heldout_mix_level * strength[0] * (others - images)
-    noise = torch.randn(images.shape, **random)
+    noise = torch.randn(images.shape, generator=generator, device=images.device)
     return (mixed + config.heldout_noise_level * strength[1] * noise).clamp_(0, 1)
 
 

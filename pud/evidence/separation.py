@@ -98,7 +98,7 @@ def two_modes(values: np.ndarray) -> tuple[float, float, np.ndarray]:
     posterior = mixture.posterior(values)
     posterior[values < low] = 0.0  # a wide upper mode must not claim the far end of the lower one
     posterior[values > high] = np.maximum(posterior[values > high], 1 - 1e-6)
-    return ashmans_d((low, high), mixture.variances[order]), threshold, posterior
+    return ashmans_d((low, high), mixture.variances[order].tolist()), threshold, posterior
 
 
 def shrunk_covariance(features: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 def detect_step(
     infected_probe: Path, probe: Path, config: Any, *, detector: str = DEFAULT, detection: Path
 ) -> dict[str, float]:
-    """Judge the training images into the folder ``detection``; before the first round both probes are the infected's.
+    """Say which training images are poisoned; before the first round both probes are the infected model's.
 
     config: of the detector of this name.
     """
