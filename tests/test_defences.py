@@ -14,13 +14,13 @@ from torch import nn
 from pud.artifacts.model import load_model
 from pud.artifacts.state import FILES, load_state, rounds_done, save_state
 from pud.base.errors import InputError
-from pud.data.images import Split, pixels
+from pud.data.images import Split, pixels, write_split
 from pud.defences import DEFENCES, defence_settings
 from pud.defences.contract import State
 from pud.defences.pud import PRESETS, PurifyConfig
 from pud.defences.rounds import run_round
 from pud.defences.selection import select, select_without_detection
-from pud.detectors.pud import CLEAN, POISONED, UNSURE, Detection
+from pud.detectors.contract import CLEAN, POISONED, UNSURE, Detection
 from pud.models.contract import Classifier
 from pud.models.training import TrainConfig
 from pud.steps.purify import purify_step
@@ -42,16 +42,17 @@ def small_model() -> Classifier:
     return small_classifier(3).eval()
 
 
-def detection(accused: np.ndarray, *, separation: float = 9.0, inferred: np.ndarray | None = None) -> Detection:
+def detection(accused: np.ndarray, *, inferred: np.ndarray | None = None) -> Detection:
     """A detection that is sure of every image; the later an image, the more suspicious."""
     n = len(accused)
     return Detection(
         suspicion=np.arange(n) - n / 2,
         posterior=accused.astype(float),
         verdict=np.where(accused, POISONED, CLEAN),
-        shown=np.full(n, -1) if inferred is None else inferred,
+        inferred_label=np.full(n, -1) if inferred is None else inferred,
+        may_unlearn=accused,
         target_labels=[0],
-        separation=np.full(10, separation),
+        separation=np.full(10, 9.0),
         confidence=0.9,
     )
 
@@ -166,6 +167,13 @@ def test_an_image_with_an_inferred_label_is_trained_under_it_or_unlearned(relabe
     assert chosen.unlearned.tolist() == [not relabel, not relabel, not relabel, True, False]
 
 
+def test_only_what_detection_allows_is_unlearned() -> None:
+    accused = np.array([1, 1, 0], bool)
+    careful = dataclasses.replace(detection(accused), may_unlearn=np.array([1, 0, 0], bool))
+    chosen = select(careful, np.zeros(3, int), State.initial(nn.Linear(1, 1), 3), 1.0, True)
+    assert chosen.unlearned.tolist() == [True, False, False]
+
+
 def test_an_image_of_which_detection_is_unsure_is_left_out() -> None:
     found = detection(np.zeros(4, bool))
     unsure = dataclasses.replace(found, verdict=np.array([CLEAN, UNSURE, CLEAN, CLEAN]))
@@ -230,10 +238,19 @@ def test_a_wrong_state_is_refused_by_name(wrong: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def model(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of the sample. Do not write into it."""
+def dataset(train_split: Split, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of the sample's first images. Do not write into it."""
+    folder = tmp_path_factory.mktemp("data")
+    about = {"classes": train_split.classes, "name": train_split.name, "source": "the sample of the tests"}
+    write_split(folder / "train", train_split.images[:160], train_split.labels[:160], **about)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of it. Do not write into it."""
     folder = tmp_path_factory.mktemp("trained") / "model"
-    train_step(sample_folder, TrainConfig(epochs=1), seed=0, model=folder)
+    train_step(dataset, TrainConfig(epochs=1, batch_size=32), seed=0, model=folder)
     return folder
 
 
@@ -269,7 +286,7 @@ DEFENCES = {"amnesia": Defence("amnesia", partial(from_mapping, AmnesiaConfig), 
 
 
 def test_a_defence_in_a_file_of_its_own_is_found_and_runs_in_the_pipeline(
-    model: Path, sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import pud.defences
 
@@ -278,7 +295,7 @@ def test_a_defence_in_a_file_of_its_own_is_found_and_runs_in_the_pipeline(
     monkeypatch.setattr(pud.defences, "__path__", [*pud.defences.__path__, str(tmp_path / "elsewhere")])
     defence, config = defence_settings({"defence": "amnesia", "rest": 0.5})
     state = tmp_path / "state"
-    facts = purify_step(model, sample_folder, None, config, defence=defence.name, seed=0, purified=state)
+    facts = purify_step(model, dataset, None, config, defence=defence.name, seed=0, purified=state)
     assert facts["clean_images"] == len(np.load(state / "clean.npy")) == np.load(state / "clean.npy").sum()
     training = json.loads((state / "model.json").read_text())["training"]
     assert training == {"defence": "amnesia", "rest": 0.5, "seed": 0, "rounds_done": 1}
@@ -286,11 +303,11 @@ def test_a_defence_in_a_file_of_its_own_is_found_and_runs_in_the_pipeline(
     torch.testing.assert_close(after, 0.5 * before)
 
 
-def test_one_defence_goes_on_with_the_state_of_another(model: Path, sample_folder: Path, tmp_path: Path) -> None:
+def test_one_defence_goes_on_with_the_state_of_another(model: Path, dataset: Path, tmp_path: Path) -> None:
     before = model
     for index, name in enumerate(("fine-tuning", "pud"), 1):
         defence, config = defence_settings({"defence": name, **SHORT[name]})
         after = tmp_path / f"state-{index}"
-        purify_step(before, sample_folder, None, config, defence=defence.name, seed=0, purified=after)
+        purify_step(before, dataset, None, config, defence=defence.name, seed=0, purified=after)
         assert rounds_done(after) == index
         before = after

@@ -20,7 +20,6 @@ from pud.base.progress import track
 from pud.data.batches import BatchConfig, Batches, RandomStream
 from pud.defences.contract import Defence, Selection, SelectionRule, State
 from pud.defences.trigger import AffineTrigger, estimate_trigger
-from pud.detectors.pud import DetectConfig
 from pud.models.folded import fold_batchnorm, update_folded
 from pud.models.training import batches, set_rate, sgd, warn_of_few_steps
 
@@ -53,9 +52,6 @@ class PurifyConfig(BatchConfig):
     stamp_strength: Annotated[float, "Up to so many times as strong as estimated, from once."] = 2.0
     unlearn_fraction: Annotated[float, "Accused images added to a batch, as its share."] = 0.125
     unlearn_weight: Annotated[float, "Weight of their loss."] = 0.3
-    unlearn_separation: Annotated[
-        tuple[float, ...], "Ashman's D of a class's modes from which its accused are unlearned, else left out."
-    ] = (DetectConfig.separation, 0.0)
     consistency_weight: Annotated[float, "Weight of the agreement with the mean teacher."] = 0.05
     ema_decay: Annotated[Share, "Decay of the mean teacher."] = 0.99
     reference_weight: Annotated[float, "Weight of the L1 distance to the weights at the round's start."] = 0.0
@@ -86,7 +82,6 @@ PRESETS: dict[str, PurifyConfig] = {
         relabel=False,
         stamp_rate=0.0,
         unlearn_weight=0.003,
-        unlearn_separation=(0.0,),
         reference_weight=1e-4,
     ),
     # model repair: adversarial fine-tuning on a clean data set, once
