@@ -21,6 +21,9 @@ The verdict is the posterior of the upper mode.
 """
 
 import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -28,6 +31,7 @@ import numpy as np
 import scipy.special
 from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
 
 from pud.base.config import Count, Part, Range, Share
 from pud.base.progress import track
@@ -177,12 +181,14 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
     suspicion, posterior, mislabelled = np.zeros(n), np.zeros(n), np.zeros(n, bool)
     separation, certain, targets = np.zeros(classes), np.zeros(classes), []
     certain[list(unjudged)] = NOTHING_KNOWN
-    for label in track(range(classes), "detect"):
-        members = np.flatnonzero(labels == label)
-        if label in unjudged or not len(members):
-            continue
-        found = examine(infected, current, cues[members], members, config)
-        parting, separation[label] = found.parting, found.parting.separation
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels) if label not in unjudged]
+
+    def examined(members: np.ndarray) -> Finding:
+        return examine(infected, current, cues[members], members, config)
+
+    for members, found in zip(groups, each_on_a_core(examined, groups), strict=True):
+        label, parting = int(labels[members[0]]), found.parting
+        separation[label] = parting.separation
         certain[label] = target_confidence(separation[label], found.target, found.filled, config)
         suspicion[members] = parting.suspicion - (parting.threshold if found.target else parting.suspicion.max())
         if found.target:
@@ -203,6 +209,12 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
         confidence=float(certain[targets].min() if targets else min(1 - certain.max(), none)),
         unjudged=unjudged,
     )
+
+
+def each_on_a_core(function: Callable[[np.ndarray], Finding], groups: list[np.ndarray]) -> Iterator[Finding]:
+    """Yield a function of every group, several at a time: the matrices are too small to share one among the cores."""
+    with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        yield from track(pool.map(function, groups), "detect", total=len(groups))
 
 
 def examine(
