@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ class Config:
     batch_size: int = 100
 
 
-def fits(most: int, tried: list[int]) -> object:
+def fits(most: int, tried: list[int]) -> Callable[[Config], str]:
     def run(config: Config) -> str:
         tried.append(config.batch_size)
         if config.batch_size > most:
@@ -31,14 +32,14 @@ def fits(most: int, tried: list[int]) -> object:
 
 def test_the_batch_is_halved_until_it_fits_and_said(capfd: pytest.CaptureFixture[str]) -> None:
     tried: list[int] = []
-    assert halving_batches(fits(30, tried), Config()) == ("done", Config(25))  # type: ignore[arg-type]
+    assert halving_batches(fits(30, tried), Config()) == ("done", Config(25))
     assert tried == [100, 50, 25]
     assert "begin again with batch_size 25" in capfd.readouterr().err
 
 
 def test_where_one_image_does_not_fit_the_remedy_is_named() -> None:
     with pytest.raises(InputError, match="take a smaller network"):
-        halving_batches(fits(0, []), Config())  # type: ignore[arg-type]
+        halving_batches(fits(0, []), Config())
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
