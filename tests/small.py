@@ -5,7 +5,7 @@ from functools import partial
 from pud.models.architectures.resnet import ResNet
 from pud.models.contract import Classifier
 
-SMALL = partial(ResNet, widths=(16, 16), blocks=(1, 1), small_stride=2)
+SMALL = partial(ResNet, widths=(8, 16), blocks=(1, 1), small_stride=2)
 
 
 def small_classifier(seed: int = 0) -> Classifier:

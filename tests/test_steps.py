@@ -163,9 +163,13 @@ def test_the_defence_is_byte_for_byte_the_same_without_test_images_and_truth(cha
 
 CONTINUE = """
 from pathlib import Path
+
+import torch
+
 from pud.defences.pud import PurifyConfig
 from pud.steps.purify import purify_step
 
+torch.set_num_threads({threads})
 config = PurifyConfig(keep=(0.5,), epochs=(1,), learning_rate=(0.05,), steps=1)
 out, chain = Path({out!r}), Path({chain!r})
 purify_step(chain / "state-1", chain / "dataset", chain / "detection-2", config, seed=0, purified=out / "state-2")
@@ -173,7 +177,7 @@ purify_step(chain / "state-1", chain / "dataset", chain / "detection-2", config,
 
 
 def test_a_state_continued_in_a_new_process_equals_two_uninterrupted_rounds(chain: Path, tmp_path: Path) -> None:
-    code = CONTINUE.format(out=str(tmp_path), chain=str(chain))
+    code = CONTINUE.format(out=str(tmp_path), chain=str(chain), threads=torch.get_num_threads())
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     assert contents(tmp_path / "state-2") == contents(chain / "state-2")
 
