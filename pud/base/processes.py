@@ -5,13 +5,17 @@ gradients) are added up over all of them. So the result is that of one process, 
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+
+T = TypeVar("T")
 
 
 def count() -> int:
@@ -36,6 +40,19 @@ def join() -> None:
 def own(whole: Tensor) -> Tensor:
     """Return this process's part of a batch, every ``count()``-th of it."""
     return whole[rank() :: count()] if count() > 1 else whole
+
+
+def own_batches(order: Sequence[T]) -> list[tuple[int, T]]:
+    """Return this process's batches of all, each with its index among all."""
+    return list(enumerate(order))[rank() :: count()]
+
+
+def gathered(*arrays: np.ndarray, device: torch.device) -> None:
+    """Bring together, in place, arrays of which every process has filled its own rows and left zeros in the others'."""
+    for array in arrays if count() > 1 else ():
+        whole = torch.from_numpy(array).to(device)
+        torch.distributed.all_reduce(whole)
+        array[...] = whole.cpu().numpy()
 
 
 def add_up(tensors: Iterable[Tensor | None]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from pud.adversarial.pgd import PGDConfig, pgd
 from pud.base.config import Count, Share
 from pud.base.device import autocast
+from pud.base.processes import gathered, own_batches
 from pud.base.progress import track
 from pud.data.batches import Batches, RandomStream
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
@@ -126,12 +127,14 @@ def predictions(
     model: Classifier, images: np.ndarray, device: torch.device, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return logits (n, k) and features (n, d) of uint8 images, both float32, without reduced precision."""
-    logits, features = [], []
-    for x in Batches(images, device).stream(slices(len(images), batch_size)):
+    n, (classes, width) = len(images), model.head.weight.shape
+    logits, features = np.zeros((n, classes), np.float32), np.zeros((n, width), np.float32)
+    rows = [rows for _, rows in own_batches(slices(n, batch_size))]
+    for own, x in zip(rows, Batches(images, device).stream(rows), strict=True):
         seen = model.features(x)
-        features.append(seen.cpu())
-        logits.append(model.head(seen).cpu())
-    return torch.cat(logits).numpy(), torch.cat(features).numpy()
+        features[own], logits[own] = seen.cpu().numpy(), model.head(seen).cpu().numpy()
+    gathered(logits, features, device=device)
+    return logits, features
 
 
 @torch.no_grad()
@@ -148,7 +151,7 @@ def survival(
     n, pictures = len(labels), Batches(images, device)
     partners = [torch.randperm(n, generator=generator).numpy() for _ in range(config.mix_draws)]
     random, found = RandomStream(generator, device), np.zeros((3, n), np.float32)
-    for index, rows in enumerate(track(slices(n, config.batch_size), "probe")):
+    for index, rows in track(own_batches(slices(n, config.batch_size)), "probe"):
         x, given, numbers = pictures[rows], torch.from_numpy(labels[rows, None]).to(device), random.at(index)
         noise, mix, entropy = torch.zeros(3, len(x), device=device)
         for _ in range(config.noise_draws):
@@ -161,6 +164,7 @@ def survival(
             entropy -= (said.exp() * said).sum(1)
         draws = torch.tensor([config.noise_draws, config.mix_draws, config.mix_draws]).clamp(min=1)
         found[:, rows] = (torch.stack([noise, mix, entropy]).cpu() / draws[:, None]).numpy()
+    gathered(found, device=device)
     return found[0], found[1], found[2]
 
 
@@ -177,12 +181,13 @@ def attack(
     how = PGDConfig(config.epsilon, config.steps, config.step_size)
     chosen = torch.randperm(len(labels), generator=generator)[: config.adversarial_images].sort().values.numpy()
     pictures, random, went = Batches(images, device), RandomStream(generator, device), np.zeros(len(chosen), np.int64)
-    for index, rows in enumerate(slices(len(chosen), config.batch_size)):
+    for index, rows in own_batches(slices(len(chosen), config.batch_size)):
         x, given = pictures[chosen[rows]], torch.from_numpy(labels[chosen[rows]]).to(device)
         with autocast(device):
             x_adv = pgd(model, x, given, how, generator=random.at(index))
         with torch.no_grad():
             went[rows] = model(x_adv).argmax(1).cpu().numpy()
+    gathered(went, device=device)
     count = max(1, len(chosen))
     share = np.bincount(went, minlength=model.head.out_features) / count
     return AdversarialOutcome(share, float((went != labels[chosen]).sum() / count))
