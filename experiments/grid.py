@@ -55,7 +55,9 @@ from pud.attacks.poisoning import PoisonConfig
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.files import finished_folder, read_json, write_json
 from pud.base.progress import say
-from pud.data.images import Split, open_split, write_split
+from pud.data.images import LabelledImages
+from pud.data.readers import open_split
+from pud.data.readers.npy import write_split
 from pud.defences import defence_settings
 from pud.defences.contract import Selection, State
 from pud.defences.pud import PRESETS, PurifyConfig, purify
@@ -146,8 +148,8 @@ class Material:
     """What a cell is made of; truth is for measuring only."""
 
     cell: Cell
-    train: Split
-    test: Split
+    train: LabelledImages
+    test: LabelledImages
     truth: GroundTruth
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from torch import nn
 
 from pud.base.files import sha256, write_json
-from pud.data.images import FORMAT
+from pud.data.readers.npy import FORMAT
 
 CLASSES, SHAPE = 10, (3, 32, 32)
 ARCHITECTURE = "experiments.memory:small_network"

@@ -10,7 +10,9 @@ import torch
 from servers import TrackingServer
 
 from pud.base.device import prepare_process
-from pud.data.images import Split, open_split, write_split
+from pud.data.images import LabelledImages
+from pud.data.readers import open_split
+from pud.data.readers.npy import write_split
 from pud.platform.fetch import CLASSES
 
 SAMPLE = Path(__file__).parent / "data" / "fashion-mnist-sample.npz"
@@ -40,12 +42,12 @@ def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def train_split(sample_folder: Path) -> Split:
+def train_split(sample_folder: Path) -> LabelledImages:
     return open_split(sample_folder / "train")
 
 
 @pytest.fixture(scope="session")
-def test_split(sample_folder: Path) -> Split:
+def test_split(sample_folder: Path) -> LabelledImages:
     return open_split(sample_folder / "test")
 
 

@@ -19,7 +19,7 @@ from pud.attacks.sig import SigConfig, sine
 from pud.attacks.wanet import WaNetConfig, warp_field, warped
 from pud.base.config import as_parameters, from_mapping, words_of
 from pud.base.errors import InputError
-from pud.data.images import Split
+from pud.data.images import LabelledImages
 
 NAMES = ATTACKS.names()
 every_attack = pytest.mark.parametrize("name", NAMES)
@@ -33,7 +33,7 @@ def some_images(shape: tuple[int, ...]) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 0.9
 
 
-def known_of(split: Split, seed: int = 0) -> AttackerKnowledge:
+def known_of(split: LabelledImages, seed: int = 0) -> AttackerKnowledge:
     generator = torch.Generator().manual_seed(seed)
     images, labels = np.array(split.images[:256]), split.labels[:256]
     return AttackerKnowledge(images, labels, 10, torch.zeros_like, generator, torch.device("cpu"))
@@ -44,7 +44,7 @@ def made(name: str, knowledge: AttackerKnowledge, **settings: object) -> Attack:
 
 
 @pytest.fixture(scope="session")
-def attacks(train_split: Split) -> dict[str, Attack]:
+def attacks(train_split: LabelledImages) -> dict[str, Attack]:
     """Every attack on 256 real images, made once."""
     return {name: made(name, known_of(train_split)) for name in NAMES}
 
@@ -62,7 +62,7 @@ def test_an_attack_s_settings_are_a_frozen_config_that_survives_a_pipeline_and_s
 
 @every_attack
 def test_every_stamp_keeps_the_shape_the_type_and_the_range(
-    name: str, attacks: dict[str, Attack], train_split: Split
+    name: str, attacks: dict[str, Attack], train_split: LabelledImages
 ) -> None:
     images = torch.from_numpy(np.array(train_split.images[:6])).float() / 255
     before = images.clone()
@@ -88,7 +88,7 @@ def test_a_trigger_is_deterministic_and_treats_each_image_for_itself(name: str, 
 
 
 @every_attack
-def test_what_an_attack_does_depends_on_its_generator_alone(name: str, train_split: Split) -> None:
+def test_what_an_attack_does_depends_on_its_generator_alone(name: str, train_split: LabelledImages) -> None:
     images = some_images((4, 1, 28, 28))
     torch.manual_seed(1)
     first = made(name, known_of(train_split))
@@ -98,7 +98,7 @@ def test_what_an_attack_does_depends_on_its_generator_alone(name: str, train_spl
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_pattern_or_warp_is_of_the_seed(name: str, train_split: Split) -> None:
+def test_a_pattern_or_warp_is_of_the_seed(name: str, train_split: LabelledImages) -> None:
     images = some_images((4, 1, 28, 28))
     first, again, other = (made(name, known_of(train_split, seed)).trigger(images) for seed in (0, 0, 2))
     assert torch.equal(first, again)
@@ -106,7 +106,9 @@ def test_a_pattern_or_warp_is_of_the_seed(name: str, train_split: Split) -> None
 
 
 @pytest.mark.parametrize("name", [*DRAWN, "badnets", "sig"])
-def test_making_a_trigger_draws_nothing_from_the_stream_that_chooses_the_images(name: str, train_split: Split) -> None:
+def test_making_a_trigger_draws_nothing_from_the_stream_that_chooses_the_images(
+    name: str, train_split: LabelledImages
+) -> None:
     known = known_of(train_split)
     before = known.generator.get_state()
     made(name, known)
@@ -138,7 +140,7 @@ def test_blend_is_a_weighted_mean_of_image_and_pattern(shape: tuple[int, ...]) -
         np.testing.assert_allclose(blended(images, pattern, ratio), expected, atol=1e-6)
 
 
-def test_blend_s_pattern_is_uniform_noise_of_the_images_shape(train_split: Split) -> None:
+def test_blend_s_pattern_is_uniform_noise_of_the_images_shape(train_split: LabelledImages) -> None:
     pattern = noise_pattern(known_of(train_split))
     assert pattern.shape == (1, 28, 28)
     assert pattern.mean() == pytest.approx(0.5, abs=0.05)
@@ -173,7 +175,9 @@ def test_wanet_s_covers_are_jittered_anew(attacks: dict[str, Attack]) -> None:
     assert attacks["wanet"].covers == 2
 
 
-def test_an_input_aware_trigger_differs_from_image_to_image(attacks: dict[str, Attack], train_split: Split) -> None:
+def test_an_input_aware_trigger_differs_from_image_to_image(
+    attacks: dict[str, Attack], train_split: LabelledImages
+) -> None:
     images = torch.from_numpy(np.array(train_split.images[:2])).float() / 255
     change = attacks["input-aware"].trigger(images) - images
     assert not torch.equal(change[0], change[1])
@@ -197,7 +201,7 @@ def test_a_label_consistent_plant_is_a_hardened_image_with_the_patches(attacks: 
 
 
 def test_adaptive_blend_plants_half_of_the_pieces_and_triggers_with_all(
-    attacks: dict[str, Attack], train_split: Split
+    attacks: dict[str, Attack], train_split: LabelledImages
 ) -> None:
     images = torch.zeros(40, 1, 28, 28)
     plant = attacks["adaptive-blend"].plant
@@ -222,7 +226,7 @@ def test_an_unknown_attack_is_refused_with_the_choice() -> None:
         ATTACKS.find("nosuch")
 
 
-def test_input_aware_refuses_sizes_that_its_generator_cannot_keep(train_split: Split) -> None:
+def test_input_aware_refuses_sizes_that_its_generator_cannot_keep(train_split: LabelledImages) -> None:
     known = known_of(train_split)
     narrow = dataclasses.replace(known, images=known.images[..., :27])
     with pytest.raises(InputError, match="multiples of 4, not 28 x 27"):
@@ -240,7 +244,7 @@ def test_input_aware_refuses_sizes_that_its_generator_cannot_keep(train_split: S
     ],
 )
 def test_a_strength_that_cannot_be_is_refused(
-    name: str, settings: dict[str, object], sentence: str, train_split: Split
+    name: str, settings: dict[str, object], sentence: str, train_split: LabelledImages
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         made(name, known_of(train_split), **settings)
@@ -257,7 +261,7 @@ def test_a_strength_that_cannot_be_is_refused(
     ],
 )
 def test_a_stronger_setting_changes_an_image_more(
-    name: str, setting: str, weak: float, strong: float, train_split: Split
+    name: str, setting: str, weak: float, strong: float, train_split: LabelledImages
 ) -> None:
     images = torch.from_numpy(np.array(train_split.images[:20])).float() / 255
     change = [

@@ -6,7 +6,7 @@ import torch
 
 from pud.base.captured import CapturedStep
 from pud.data.batches import Augmentation, BatchConfig, Batches, RandomStream
-from pud.data.images import Split
+from pud.data.images import LabelledImages
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ def pictures(n: int, channels: int = 3, side: int = 8) -> np.ndarray:
 ORDER = [np.array([3, 1, 2]), np.array([0, 0, 4]), np.array([5])]
 
 
-def test_a_batch_is_its_rows_between_0_and_1_channels_last(train_split: Split) -> None:
+def test_a_batch_is_its_rows_between_0_and_1_channels_last(train_split: LabelledImages) -> None:
     batch = Batches(train_split.images, CPU)[ORDER[0]]
     assert torch.equal(batch, torch.from_numpy(np.array(train_split.images[ORDER[0]])).float() / 255)
     assert batch.is_contiguous(memory_format=torch.channels_last)

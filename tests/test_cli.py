@@ -20,7 +20,7 @@ from pud.attacks import ATTACKS
 from pud.attacks.poisoning import PoisonConfig
 from pud.base.config import as_parameters, words_of
 from pud.base.files import sha256, write_json
-from pud.data.images import open_split
+from pud.data.readers import open_split
 from pud.defences import DEFENCES
 from pud.defences.pud import PurifyConfig
 from pud.detectors import DETECTORS

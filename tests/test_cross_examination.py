@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pud.data.images import Split
+from pud.data.images import LabelledImages
 from pud.evidence.cross_examination import CrossExaminationConfig, cross_examine, disturb, fresh, halvings
 from pud.models.contract import Classifier
 from pud.models.make import make_model
@@ -53,7 +53,7 @@ def test_disturbed_images_keep_their_shape_and_range() -> None:
 
 
 def test_no_held_out_prediction_is_the_given_label_and_most_are_what_an_image_shows(
-    model: Classifier, train_split: Split
+    model: Classifier, train_split: LabelledImages
 ) -> None:
     labels = train_split.labels
     config = CrossExaminationConfig(heldout_epochs=8)
@@ -68,7 +68,9 @@ def test_no_held_out_prediction_is_the_given_label_and_most_are_what_an_image_sh
     assert (heldout[stolen].argmax(1) == labels[stolen]).mean() > 0.5
 
 
-def test_without_splits_and_among_few_classes_nothing_is_held_out(model: Classifier, train_split: Split) -> None:
+def test_without_splits_and_among_few_classes_nothing_is_held_out(
+    model: Classifier, train_split: LabelledImages
+) -> None:
     images, labels = np.array(train_split.images[:50]), train_split.labels[:50]
     never = CrossExaminationConfig(splits=0)
     assert not cross_examine(model, images, labels, never, generator=stream(), device=CPU).any()

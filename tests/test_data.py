@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+import pud.data.readers
 from pud.base.errors import InputError
 from pud.base.files import sha256
-from pud.data.images import folder_digest, open_split, open_training_split, pixels, to_uint8, write_split
+from pud.data.images import folder_digest, pixels, to_uint8
+from pud.data.readers import open_split, open_training_split
+from pud.data.readers.npy import write_split
 from pud.platform.fetch import CLASSES
 
 
@@ -193,3 +196,33 @@ def test_pixels_of_a_memory_map_do_not_warn(tmp_path: Path) -> None:
         assert pixels(images[:2]).shape == (2, 3, 5, 6)
     finally:
         torch.set_warn_always(False)
+
+
+def test_one_file_adds_a_form_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "readers").mkdir()
+    (tmp_path / "readers" / "text_digits.py").write_text(
+        """
+import numpy as np
+from pud.base.files import sha256
+from pud.data.images import LabelledImages
+
+class Text:
+    def reads(self, folder):
+        return (folder / "digits.txt").exists()
+
+    def open(self, folder):
+        values = np.loadtxt(folder / "digits.txt", dtype=np.int64)
+        images = values[:, 1:].astype(np.uint8).reshape(-1, 1, 2, 2)
+        return LabelledImages(images, values[:, 0], ("no", "yes"), "text", sha256(folder / "digits.txt"))
+
+READERS = {"text": Text()}
+"""
+    )
+    monkeypatch.setattr(pud.data.readers, "__path__", [*pud.data.readers.__path__, str(tmp_path / "readers")])
+    (tmp_path / "data/train").mkdir(parents=True)
+    (tmp_path / "data/train/digits.txt").write_text("0 1 2 3 4\n1 255 0 0 0\n")
+    split = open_training_split(tmp_path / "data")
+    assert split.images.tolist() == [[[[1, 2], [3, 4]]], [[[255, 0], [0, 0]]]]
+    assert split.classes == ("no", "yes")
+    with pytest.raises(InputError, match=r"dataset\.json is missing: .* forms npy, text"):
+        open_split(tmp_path / "data/test")

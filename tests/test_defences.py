@@ -14,7 +14,8 @@ from torch import nn
 from pud.artifacts.model import load_model
 from pud.artifacts.state import FILES, load_state, rounds_done, save_state
 from pud.base.errors import InputError
-from pud.data.images import Split, pixels, write_split
+from pud.data.images import LabelledImages, pixels
+from pud.data.readers.npy import write_split
 from pud.defences import DEFENCES, defence_settings
 from pud.defences.contract import State
 from pud.defences.pud import PRESETS, PurifyConfig
@@ -57,7 +58,7 @@ def detection(accused: np.ndarray, *, inferred: np.ndarray | None = None) -> Det
     )
 
 
-def a_round(name: str, split: Split, state: State, seed: int = 0, *, accused: int = 20) -> State:
+def a_round(name: str, split: LabelledImages, state: State, seed: int = 0, *, accused: int = 20) -> State:
     """A short round on the first images of the sample, of which the last are accused."""
     defence, config = defence_settings({"defence": name, **SHORT.get(name, {})})
     found = detection(np.arange(N) >= N - accused)
@@ -72,7 +73,7 @@ def same(one: nn.Module, two: nn.Module) -> bool:
 
 
 @every_defence
-def test_a_round_leaves_a_usable_state_of_another_model(name: str, train_split: Split) -> None:
+def test_a_round_leaves_a_usable_state_of_another_model(name: str, train_split: LabelledImages) -> None:
     state = a_round(name, train_split, State.initial(small_model(), N))
     assert state.rounds_done == 1
     assert state.student is not state.teacher
@@ -85,7 +86,7 @@ def test_a_round_leaves_a_usable_state_of_another_model(name: str, train_split: 
 
 
 @every_defence
-def test_rounds_depend_on_their_generators_alone(name: str, train_split: Split) -> None:
+def test_rounds_depend_on_their_generators_alone(name: str, train_split: LabelledImages) -> None:
     states = []
     for elsewhere in (1, 2):
         state = State.initial(small_model(), N)
@@ -99,14 +100,16 @@ def test_rounds_depend_on_their_generators_alone(name: str, train_split: Split) 
 
 
 @every_defence
-def test_where_no_image_is_clean_the_model_stays_and_the_round_is_counted(name: str, train_split: Split) -> None:
+def test_where_no_image_is_clean_the_model_stays_and_the_round_is_counted(
+    name: str, train_split: LabelledImages
+) -> None:
     state = a_round(name, train_split, State.initial(small_model(), N), accused=N)
     assert same(state.student, small_model())
     assert (state.rounds_done, state.clean.sum(), state.accused.sum()) == (1, 0, N)
 
 
 @every_defence
-def test_accused_images_do_not_matter_to_who_unlearns_none(name: str, train_split: Split) -> None:
+def test_accused_images_do_not_matter_to_who_unlearns_none(name: str, train_split: LabelledImages) -> None:
     """Ours unlearns them; a repair must not look at them."""
     images = np.array(train_split.images)
     images[N - 20 : N] = 255 - images[N - 20 : N]
@@ -194,7 +197,7 @@ def test_without_a_detection_all_is_clean_but_what_was_accused_before() -> None:
 # ------------------------------------------------------------------------------------------------------------- on disk
 
 
-def test_a_state_survives_the_round_trip_bit_for_bit(train_split: Split, tmp_path: Path) -> None:
+def test_a_state_survives_the_round_trip_bit_for_bit(train_split: LabelledImages, tmp_path: Path) -> None:
     state = a_round("pud", train_split, State.initial(small_model(), N))
     save_state(tmp_path, state)
     assert {path.name for path in tmp_path.iterdir()} == set(FILES)
@@ -238,7 +241,7 @@ def test_a_wrong_state_is_refused_by_name(wrong: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def dataset(train_split: Split, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(train_split: LabelledImages, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of the sample's first images. Do not write into it."""
     folder = tmp_path_factory.mktemp("data")
     about = {"classes": train_split.classes, "name": train_split.name, "source": "the sample of the tests"}

@@ -368,7 +368,7 @@ def test_images_that_leave_the_infected_model_s_opinion_become_more_suspicious()
 
 
 def filled(poison: int, seed: int, *, fragile: bool) -> InfectedEvidence:
-    """As ``synthetic``, with held-out predictions and a score that know the poison; survival turned round if fragile."""
+    """As ``synthetic``, with predictions and a score that know the poison; survival turned round if fragile."""
     evidence = synthetic(poison, seed)
     poisoned, random = is_poisoned(evidence.labels, poison), np.random.default_rng(seed)
     votes = np.full((len(poisoned), CLASSES), 0.1, np.float32)

@@ -53,9 +53,7 @@ def test_a_detector_says_something_of_every_image_and_the_same_twice(
 
 
 @pytest.mark.parametrize("name", [DEFAULT, "activation_clustering", "scan"])
-def test_poison_that_lies_apart_is_accused_of_its_class(
-    name: str, given: tuple[InfectedEvidence, np.ndarray]
-) -> None:
+def test_poison_that_lies_apart_is_accused_of_its_class(name: str, given: tuple[InfectedEvidence, np.ndarray]) -> None:
     infected, poisoned = given
     detector, config = detector_settings({"detector": name})
     accused = detector.detect(infected, None, config).verdict == POISONED

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pud.data.images import Split
+from pud.data.images import LabelledImages
 from pud.evidence.disagreement import contradictions
 from pud.evidence.discrimination import (
     DiscriminationConfig,
@@ -97,7 +97,7 @@ def test_outliers_show_one_other_class_and_lie_far_from_their_own(
     np.testing.assert_array_equal(outliers(features, predictions, labels, 0, CONFIG), np.arange(found))
 
 
-def stolen_into_class_0(split: Split, every: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def stolen_into_class_0(split: LabelledImages, every: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images of which so many of the other classes carry a white square and label 0, the labels, and which they are."""
     images, stolen = np.array(split.images), (np.arange(len(split.labels)) % every == 0) & (split.labels != 0)
     images[stolen, :, -4:, -4:] = 255
@@ -110,7 +110,7 @@ def only_class_0(rows: np.ndarray) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(("named", "doubted"), [(1, False), (4, True)])
 def test_images_with_the_trigger_score_above_clean_ones(
-    named: int, doubted: bool, model: Classifier, train_split: Split
+    named: int, doubted: bool, model: Classifier, train_split: LabelledImages
 ) -> None:
     """One in ``named`` of those with the trigger is known; where few are, a purified model's odds part the class."""
     images, labels, stolen = stolen_into_class_0(train_split, 3)
@@ -126,7 +126,7 @@ def test_images_with_the_trigger_score_above_clean_ones(
     assert np.median(score[stolen]) > np.quantile(score[(labels == 0) & ~stolen], 0.9)
 
 
-def test_where_nothing_is_mislabelled_nothing_is_scored(model: Classifier, train_split: Split) -> None:
+def test_where_nothing_is_mislabelled_nothing_is_scored(model: Classifier, train_split: LabelledImages) -> None:
     images, labels = np.array(train_split.images[:50]), train_split.labels[:50]
     nothing = [np.zeros(0, np.int64)] * 10
     score, scored = discriminate(
@@ -137,7 +137,7 @@ def test_where_nothing_is_mislabelled_nothing_is_scored(model: Classifier, train
 
 
 def test_a_limit_of_as_many_clean_images_as_mislabelled_ones_is_one_for_each(
-    model: Classifier, train_split: Split
+    model: Classifier, train_split: LabelledImages
 ) -> None:
     images, labels, stolen = stolen_into_class_0(train_split, 9)
     found, count = only_class_0(np.flatnonzero(stolen)), int(stolen.sum())

@@ -14,7 +14,8 @@ import pytest
 from servers import Endless
 
 from pud.base.errors import InputError
-from pud.data.images import Split, open_split
+from pud.data.images import LabelledImages
+from pud.data.readers import open_split
 from pud.platform import fetch as module
 from pud.platform.fetch import CLASSES, IDX_BYTES, IDX_SHA256, fetch, fetch_fashion_mnist, parse_idx, read_idx_folder
 
@@ -26,7 +27,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 @pytest.fixture
-def small(train_split: Split, test_split: Split, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+def small(train_split: LabelledImages, test_split: LabelledImages, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """The sample as four IDX files, whose digests stand in for those of the full data set."""
     content = {
         "train-images-idx3-ubyte": idx(train_split.images[:, 0]),
@@ -79,7 +80,7 @@ def test_bytes_of_another_kind_are_refused(head: bytes) -> None:
         parse_idx(head + bytes(8))
 
 
-def test_what_is_fetched_is_the_data_set(small: dict[str, bytes], tmp_path: Path, train_split: Split) -> None:
+def test_what_is_fetched_is_the_data_set(small: dict[str, bytes], tmp_path: Path, train_split: LabelledImages) -> None:
     fetch_fashion_mnist(tmp_path / "data", sources=(source_of(small),))
     train, test = open_split(tmp_path / "data" / "train"), open_split(tmp_path / "data" / "test")
     np.testing.assert_array_equal(train.images, train_split.images)

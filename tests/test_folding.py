@@ -190,9 +190,7 @@ def test_a_copy_of_a_folded_copy_is_not_updated_in_silence() -> None:
     model = Classifier(lambda input_shape, classes: Case(), (2, 8, 8), 3, [0.5], [0.5], name="case")
     folded = fold_batchnorm(model)
     for other in (copy.deepcopy(folded), model):
-        with pytest.raises(
-            ValueError, match="was not made by fold_batchnorm, or is a copy of one that was"
-        ):
+        with pytest.raises(ValueError, match="was not made by fold_batchnorm, or is a copy of one that was"):
             update_folded(other, model)
 
 

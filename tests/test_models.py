@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pud.data.images import Split, pixels
+from pud.data.images import LabelledImages, pixels
 from pud.models.contract import Classifier
 from pud.models.folded import fold_batchnorm, update_folded
 from pud.models.inference import logits
@@ -60,7 +60,7 @@ def test_the_normaliser_is_inside() -> None:
         torch.testing.assert_close(inside(images), plain((images - 0.3) / 0.4))
 
 
-def test_logits_of_uint8_images_do_not_depend_on_the_batch_size(train_split: Split) -> None:
+def test_logits_of_uint8_images_do_not_depend_on_the_batch_size(train_split: LabelledImages) -> None:
     model, images = lived_in(), np.array(train_split.images[:30])
     whole = logits(model, images, torch.device("cpu"))
     assert (whole.shape, whole.dtype) == ((30, 10), torch.float32)

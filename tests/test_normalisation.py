@@ -7,7 +7,7 @@ import pytest
 import torch
 from small import small_classifier
 
-from pud.data.images import Split
+from pud.data.images import LabelledImages
 from pud.models.contract import Classifier
 from pud.models.normalisation import hint
 from pud.models.training import TrainConfig, train
@@ -17,7 +17,7 @@ IMAGES = 900
 
 
 @pytest.fixture(scope="module")
-def model(train_split: Split) -> Classifier:
+def model(train_split: LabelledImages) -> Classifier:
     model = small_classifier(0)
     config = TrainConfig(epochs=5, batch_size=50)
     images, labels = np.array(train_split.images[:IMAGES]), train_split.labels[:IMAGES]
@@ -25,13 +25,13 @@ def model(train_split: Split) -> Classifier:
     return model
 
 
-def told(model: Classifier, labels: np.ndarray, split: Split) -> str | None:
+def told(model: Classifier, labels: np.ndarray, split: LabelledImages) -> str | None:
     return hint(model, split.images[:IMAGES], labels, generator=torch.Generator().manual_seed(0), device=CPU)
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1 / 255), (-3.0, 0.35), (0.286, 6.0)])
 def test_a_wrong_normalisation_is_named_with_the_right_one(
-    mean: float, std: float, model: Classifier, train_split: Split
+    mean: float, std: float, model: Classifier, train_split: LabelledImages
 ) -> None:
     wrong = copy.deepcopy(model)
     wrong.mean.fill_(mean)
@@ -43,13 +43,13 @@ def test_a_wrong_normalisation_is_named_with_the_right_one(
     torch.testing.assert_close(wrong.mean.flatten(), torch.tensor([mean]))  # the model itself is left alone
 
 
-def test_another_order_of_classes_is_named(model: Classifier, train_split: Split) -> None:
+def test_another_order_of_classes_is_named(model: Classifier, train_split: LabelledImages) -> None:
     order = np.random.default_rng(0).permutation(10)
     sentence = told(model, order[train_split.labels[:IMAGES]], train_split)
     assert sentence is not None
     assert f"if the classes were in the order {order.tolist()}" in sentence
 
 
-def test_where_nothing_helps_nothing_is_said(train_split: Split, model: Classifier) -> None:
+def test_where_nothing_helps_nothing_is_said(train_split: LabelledImages, model: Classifier) -> None:
     random = np.random.default_rng(0).integers(10, size=IMAGES)
     assert told(model, random, train_split) is None

@@ -25,7 +25,7 @@ from pipelines.pud import COMPILED, ROUNDS
 from pud.artifacts.ground_truth import load_truth
 from pud.artifacts.storage import MOUNTED_CA
 from pud.base.errors import InputError
-from pud.data.images import open_split
+from pud.data.readers import open_split
 
 ROOT = Path(__file__).parent.parent
 GPU, CPU = ("train", "adversarial-probe", "purify", "evaluate"), ("check", "poison", "detect", "finish")

@@ -19,14 +19,15 @@ from pud.attacks.ground_truth import GroundTruth
 from pud.attacks.poisoning import PoisonConfig, poison, stamp
 from pud.base.errors import InputError
 from pud.base.files import read_json, write_json
-from pud.data.images import Split, folder_digest, open_split
+from pud.data.images import LabelledImages, folder_digest
+from pud.data.readers import open_split
 from pud.steps.poison import poison_step
 
 CONFIG = PoisonConfig(poison_rate=0.1, target_label=3, train_size=500)
 
 
 def poisoned(
-    train: Split, test: Split, config: PoisonConfig = CONFIG, seed: int = 0
+    train: LabelledImages, test: LabelledImages, config: PoisonConfig = CONFIG, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, GroundTruth]:
     generator = torch.Generator().manual_seed(seed)
     return poison(train, test, config, generator=generator)
@@ -34,7 +35,7 @@ def poisoned(
 
 @pytest.mark.parametrize(("rate", "count"), [(0.1, 50), (0.01, 5), (0.003, 2), (0.5, 250)])
 def test_the_rate_is_a_share_of_the_training_set(
-    rate: float, count: int, train_split: Split, test_split: Split
+    rate: float, count: int, train_split: LabelledImages, test_split: LabelledImages
 ) -> None:
     config = dataclasses.replace(CONFIG, poison_rate=rate)
     images, labels, truth = poisoned(train_split, test_split, config)
@@ -43,7 +44,7 @@ def test_the_rate_is_a_share_of_the_training_set(
     assert truth.poisoned.sum() == count
 
 
-def trigger_of(name: str, train: Split, seed: int = 0) -> Trigger:
+def trigger_of(name: str, train: LabelledImages, seed: int = 0) -> Trigger:
     generator, device = torch.Generator().manual_seed(seed), torch.device("cpu")
     knowledge = AttackerKnowledge(train.images, train.labels, 10, torch.zeros_like, generator, device)
     method = ATTACKS.find(name)
@@ -52,7 +53,7 @@ def trigger_of(name: str, train: Split, seed: int = 0) -> Trigger:
 
 @pytest.mark.parametrize("name", ["badnets", "blend", "wanet"])
 def test_only_poisoned_images_change_and_they_carry_the_trigger_of_the_seed(
-    name: str, train_split: Split, test_split: Split
+    name: str, train_split: LabelledImages, test_split: LabelledImages
 ) -> None:
     config = dataclasses.replace(CONFIG, attack=name, train_size=len(train_split.labels))  # so nothing is drawn
     images, labels, truth = poisoned(train_split, test_split, config)
@@ -65,12 +66,14 @@ def test_only_poisoned_images_change_and_they_carry_the_trigger_of_the_seed(
     assert (labels[hit] == 3).all()
 
 
-def test_no_image_of_the_target_class_is_poisoned(train_split: Split, test_split: Split) -> None:
+def test_no_image_of_the_target_class_is_poisoned(train_split: LabelledImages, test_split: LabelledImages) -> None:
     truth = poisoned(train_split, test_split, dataclasses.replace(CONFIG, poison_rate=0.8))[2]
     assert (truth.true_labels[truth.poisoned] != 3).all()
 
 
-def test_triggered_test_images_exclude_the_target_class(train_split: Split, test_split: Split) -> None:
+def test_triggered_test_images_exclude_the_target_class(
+    train_split: LabelledImages, test_split: LabelledImages
+) -> None:
     truth = poisoned(train_split, test_split)[2]
     others = test_split.labels != 3
     trigger = trigger_of(CONFIG.attack, train_split)
@@ -80,7 +83,7 @@ def test_triggered_test_images_exclude_the_target_class(train_split: Split, test
     assert len(truth.triggered_target_labels) == others.sum() < len(test_split.labels)
 
 
-def test_poison_depends_on_the_generator_alone(train_split: Split, test_split: Split) -> None:
+def test_poison_depends_on_the_generator_alone(train_split: LabelledImages, test_split: LabelledImages) -> None:
     torch.manual_seed(1)
     first = poisoned(train_split, test_split)
     torch.manual_seed(2)
@@ -91,14 +94,16 @@ def test_poison_depends_on_the_generator_alone(train_split: Split, test_split: S
 
 
 @pytest.mark.parametrize("name", ["blend", "wanet", "sig-changed"])
-def test_two_attacks_of_one_seed_poison_the_same_images(name: str, train_split: Split, test_split: Split) -> None:
+def test_two_attacks_of_one_seed_poison_the_same_images(
+    name: str, train_split: LabelledImages, test_split: LabelledImages
+) -> None:
     chosen = [
         poisoned(train_split, test_split, dataclasses.replace(CONFIG, attack=one))[2] for one in ("badnets", name)
     ]
     np.testing.assert_array_equal(chosen[0].poisoned, chosen[1].poisoned)
 
 
-def test_the_strength_of_an_attack_is_a_setting(train_split: Split, test_split: Split) -> None:
+def test_the_strength_of_an_attack_is_a_setting(train_split: LabelledImages, test_split: LabelledImages) -> None:
     config = PoisonConfig("badnets", poison_rate=0.1, train_size=len(train_split.labels))
     generator = torch.Generator().manual_seed(0)
     images, _, truth = poison(
@@ -109,7 +114,7 @@ def test_the_strength_of_an_attack_is_a_setting(train_split: Split, test_split: 
     assert changed.sum() == 25
 
 
-def test_poisoning_does_not_write_into_the_data_set(train_split: Split, test_split: Split) -> None:
+def test_poisoning_does_not_write_into_the_data_set(train_split: LabelledImages, test_split: LabelledImages) -> None:
     train = dataclasses.replace(train_split, images=np.array(train_split.images), labels=train_split.labels.copy())
     poisoned(train, test_split, dataclasses.replace(CONFIG, train_size=len(train.labels)))
     np.testing.assert_array_equal(train.images, train_split.images)
@@ -133,13 +138,13 @@ def test_poisoning_does_not_write_into_the_data_set(train_split: Split, test_spl
     ],
 )
 def test_what_cannot_be_is_refused(
-    change: dict[str, object], sentence: str, train_split: Split, test_split: Split
+    change: dict[str, object], sentence: str, train_split: LabelledImages, test_split: LabelledImages
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         poisoned(train_split, test_split, dataclasses.replace(CONFIG, **change))
 
 
-def test_rate_zero_leaves_the_data_clean(train_split: Split, test_split: Split) -> None:
+def test_rate_zero_leaves_the_data_clean(train_split: LabelledImages, test_split: LabelledImages) -> None:
     config = PoisonConfig(poison_rate=0.0, train_size=len(train_split.labels))
     images, labels, truth = poisoned(train_split, test_split, config)
     np.testing.assert_array_equal(images, train_split.images)
@@ -148,7 +153,7 @@ def test_rate_zero_leaves_the_data_clean(train_split: Split, test_split: Split) 
     assert len(truth.triggered_images)
 
 
-def test_all_to_all_leads_every_class_to_the_next(train_split: Split, test_split: Split) -> None:
+def test_all_to_all_leads_every_class_to_the_next(train_split: LabelledImages, test_split: LabelledImages) -> None:
     config = dataclasses.replace(CONFIG, mapping="all-to-all")
     _, labels, truth = poisoned(train_split, test_split, config)
     np.testing.assert_array_equal(labels[truth.poisoned], (truth.true_labels[truth.poisoned] + 1) % 10)
@@ -156,7 +161,9 @@ def test_all_to_all_leads_every_class_to_the_next(train_split: Split, test_split
     assert len(set(labels[truth.poisoned])) > 5
 
 
-def test_a_clean_label_attack_poisons_its_share_of_the_target_class_only(train_split: Split, test_split: Split) -> None:
+def test_a_clean_label_attack_poisons_its_share_of_the_target_class_only(
+    train_split: LabelledImages, test_split: LabelledImages
+) -> None:
     config = PoisonConfig("sig", poison_rate=0.25, target_label=3, train_size=len(train_split.labels))
     images, labels, truth = poisoned(train_split, test_split, config)
     np.testing.assert_array_equal(labels, train_split.labels)
@@ -165,7 +172,7 @@ def test_a_clean_label_attack_poisons_its_share_of_the_target_class_only(train_s
     assert (images != train_split.images).any((1, 2, 3)).sum() == truth.poisoned.sum()
 
 
-def test_covers_change_and_keep_their_label(train_split: Split, test_split: Split) -> None:
+def test_covers_change_and_keep_their_label(train_split: LabelledImages, test_split: LabelledImages) -> None:
     config = PoisonConfig("wanet", poison_rate=0.1, train_size=len(train_split.labels))
     images, labels, truth = poisoned(train_split, test_split, config)
     np.testing.assert_array_equal(labels[truth.cover], train_split.labels[truth.cover])
@@ -175,7 +182,7 @@ def test_covers_change_and_keep_their_label(train_split: Split, test_split: Spli
 
 
 def test_a_trigger_of_few_classes_takes_its_poison_there_and_covers_the_others(
-    train_split: Split, test_split: Split
+    train_split: LabelledImages, test_split: LabelledImages
 ) -> None:
     truth = poisoned(train_split, test_split, dataclasses.replace(CONFIG, attack="source-specific"))[2]
     sources = {4, 5, 6}
@@ -184,7 +191,9 @@ def test_a_trigger_of_few_classes_takes_its_poison_there_and_covers_the_others(
     assert not set(truth.true_labels[truth.cover]) & (sources | {CONFIG.target_label})
 
 
-def test_a_ground_truth_of_the_last_version_is_read(train_split: Split, test_split: Split, tmp_path: Path) -> None:
+def test_a_ground_truth_of_the_last_version_is_read(
+    train_split: LabelledImages, test_split: LabelledImages, tmp_path: Path
+) -> None:
     truth = poisoned(train_split, test_split)[2]
     save_truth(tmp_path, truth, {**dataclasses.asdict(CONFIG), "attack_settings": {"size": 3}, "source": "x"})
     now = read_json(tmp_path / "ground_truth.json", "pud-ground-truth/2")

@@ -11,7 +11,7 @@ from small import small_classifier
 from pud.adversarial.pgd import PGDConfig, pgd
 from pud.base.device import autocast
 from pud.data.batches import Batches, RandomStream
-from pud.data.images import Split, pixels
+from pud.data.images import LabelledImages, pixels
 from pud.evidence.contract import FilledRule, InfectedEvidence
 from pud.evidence.probing import ProbeConfig, attack, probe_infected, probe_purified, survival
 from pud.models.contract import Classifier
@@ -23,7 +23,7 @@ CONFIG = ProbeConfig(batch_size=8, noise_draws=2, mix_draws=1, splits=1)
 
 
 @pytest.fixture(scope="module")
-def model(train_split: Split) -> Classifier:
+def model(train_split: LabelledImages) -> Classifier:
     model = small_classifier(4)
     with torch.no_grad():
         for _ in range(20):
@@ -33,7 +33,7 @@ def model(train_split: Split) -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def sample(train_split: Split) -> tuple[np.ndarray, np.ndarray]:
+def sample(train_split: LabelledImages) -> tuple[np.ndarray, np.ndarray]:
     return np.array(train_split.images[:N]), train_split.labels[:N]
 
 

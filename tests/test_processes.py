@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pud.base.processes import own, shared_norms
-from pud.data.images import write_split
+from pud.data.readers.npy import write_split
 
 ROOT = Path(__file__).parents[1]
 # float32 alone: in bfloat16 rounding is larger than what is to be seen

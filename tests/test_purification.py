@@ -11,7 +11,7 @@ from torch import nn
 
 from pud.base.errors import InputError
 from pud.data.batches import Batches
-from pud.data.images import Split, pixels
+from pud.data.images import LabelledImages, pixels
 from pud.defences.contract import State
 from pud.defences.pud import (
     DEFAULT_PRESET,
@@ -157,7 +157,7 @@ CONFIG = PurifyConfig(epochs=(1,), batch_size=32, steps=1, adversarial_fraction=
 
 
 def one_round(
-    split: Split, clean: int, poisoned: int, seed: int = 0, config: PurifyConfig = CONFIG, excused: int = 0
+    split: LabelledImages, clean: int, poisoned: int, seed: int = 0, config: PurifyConfig = CONFIG, excused: int = 0
 ) -> State:
     """A round on 120 images of the sample: the first are clean, the last accused, all but the very last unlearned."""
     n = 120
@@ -177,7 +177,7 @@ def same(one: nn.Module, two: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize(("clean", "poisoned"), [(96, 0), (96, 1), (96, 20), (5, 20), (2, 0)])
-def test_a_round_moves_both_models_and_is_counted(clean: int, poisoned: int, train_split: Split) -> None:
+def test_a_round_moves_both_models_and_is_counted(clean: int, poisoned: int, train_split: LabelledImages) -> None:
     state = one_round(train_split, clean, poisoned)
     start = small_model()
     assert state.rounds_done == 1
@@ -188,7 +188,7 @@ def test_a_round_moves_both_models_and_is_counted(clean: int, poisoned: int, tra
     assert all(torch.isfinite(tensor).all() for tensor in state.student.state_dict().values())
 
 
-def test_a_round_is_the_same_twice(train_split: Split) -> None:
+def test_a_round_is_the_same_twice(train_split: LabelledImages) -> None:
     torch.manual_seed(1)
     first = one_round(train_split, 96, 20)
     torch.manual_seed(2)
@@ -198,14 +198,14 @@ def test_a_round_is_the_same_twice(train_split: Split) -> None:
     assert not same(first.student, other.student)
 
 
-def test_images_that_are_neither_clean_nor_accused_do_not_matter(train_split: Split) -> None:
+def test_images_that_are_neither_clean_nor_accused_do_not_matter(train_split: LabelledImages) -> None:
     images = np.array(train_split.images)
     images[96:100] = 255 - images[96:100]
     altered = dataclasses.replace(train_split, images=images)
     assert same(one_round(train_split, 96, 20).student, one_round(altered, 96, 20).student)
 
 
-def test_a_round_unlearns_the_accused_label(train_split: Split) -> None:
+def test_a_round_unlearns_the_accused_label(train_split: LabelledImages) -> None:
     """Right after a round that pushes hard, accused images have left their label more than after one that does not."""
     images, labels = pixels(train_split.images[100:120].copy()), torch.from_numpy(train_split.labels[100:120])
 
@@ -219,7 +219,7 @@ def test_a_round_unlearns_the_accused_label(train_split: Split) -> None:
     assert probability(5.0) < 0.5 * probability(0.0)
 
 
-def test_an_excused_image_is_neither_trained_on_nor_unlearned(train_split: Split) -> None:
+def test_an_excused_image_is_neither_trained_on_nor_unlearned(train_split: LabelledImages) -> None:
     """With all accused images excused the push has no weight; with some, their labels do not matter."""
     pushes = [dataclasses.replace(CONFIG, unlearn_weight=weight) for weight in (0.0, 5.0)]
     assert same(*(one_round(train_split, 96, 20, config=config, excused=20).student for config in pushes))
@@ -231,12 +231,12 @@ def test_an_excused_image_is_neither_trained_on_nor_unlearned(train_split: Split
 
 
 @pytest.mark.parametrize("name", ["stamp_rate", "consistency_weight", "unlearn_weight"])
-def test_stamp_teacher_and_unlearning_have_a_part_in_a_round(name: str, train_split: Split) -> None:
+def test_stamp_teacher_and_unlearning_have_a_part_in_a_round(name: str, train_split: LabelledImages) -> None:
     configs = [dataclasses.replace(CONFIG, **{name: value}) for value in (0.0, 1.0)]
     assert not same(*(one_round(train_split, 96, 20, config=config).student for config in configs))
 
 
-def test_a_model_that_is_pulled_back_stays_nearer_to_what_it_was(train_split: Split) -> None:
+def test_a_model_that_is_pulled_back_stays_nearer_to_what_it_was(train_split: LabelledImages) -> None:
     start = small_model().state_dict()
 
     def moved(weight: float) -> float:
@@ -256,7 +256,7 @@ def test_the_state_before_the_first_round_is_the_infected_model() -> None:
     assert copy.deepcopy(state).rounds_done == 0
 
 
-def test_an_image_that_is_clean_and_accused_is_trained_on_and_not_forgotten(train_split: Split) -> None:
+def test_an_image_that_is_clean_and_accused_is_trained_on_and_not_forgotten(train_split: LabelledImages) -> None:
     """A relabelled image: with no push away to be done, its weight does not matter."""
 
     def student(weight: float) -> Classifier:
@@ -272,7 +272,7 @@ def test_an_image_that_is_clean_and_accused_is_trained_on_and_not_forgotten(trai
 
 
 @pytest.mark.parametrize(("attacking", "moved"), [(0, False), (1, True)])
-def test_only_the_adversarial_epochs_attack(attacking: int, moved: bool, train_split: Split) -> None:
+def test_only_the_adversarial_epochs_attack(attacking: int, moved: bool, train_split: LabelledImages) -> None:
     """Without them the size of the ball does not matter."""
 
     def student(epsilon: float) -> Classifier:

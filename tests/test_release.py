@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import pud
-from pud.data.images import open_split, open_training_split
+from pud.data.readers import open_split, open_training_split
 
 ROOT = Path(__file__).parents[1]
 PAGES = tuple(f"docs/{name}.md" for name in ("architecture", "cluster", "decisions", "method", "usage"))

@@ -9,7 +9,7 @@ from small import small_classifier
 from torch import nn
 
 from pud.base.errors import InputError
-from pud.data.images import Split
+from pud.data.images import LabelledImages
 from pud.defences.anp import AnpConfig, anp, learn_masks, prune
 from pud.defences.fine_tuning import FineTuningConfig, fine_tune
 from pud.defences.ft_sam import sam_climb
@@ -25,18 +25,18 @@ def model() -> Classifier:
     return small_classifier(3).eval()
 
 
-def clean_set(split: Split, config: RepairConfig, n: int = 64) -> CleanSet:
+def clean_set(split: LabelledImages, config: RepairConfig, n: int = 64) -> CleanSet:
     return CleanSet(np.array(split.images[:n]), split.labels[:n], config, torch.Generator().manual_seed(0), CPU)
 
 
-def test_a_repair_leaves_the_given_model_as_it_is(model: Classifier, train_split: Split) -> None:
+def test_a_repair_leaves_the_given_model_as_it_is(model: Classifier, train_split: LabelledImages) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     config = FineTuningConfig(epochs=1, batch_size=32)
     fine_tune(model, clean_set(train_split, config), config)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_an_epoch_holds_every_image_once_but_for_a_short_last_batch(train_split: Split) -> None:
+def test_an_epoch_holds_every_image_once_but_for_a_short_last_batch(train_split: LabelledImages) -> None:
     clean = clean_set(train_split, RepairConfig(batch_size=20))
     labels = torch.cat([y for _, y in clean.steps(1)])
     assert len(labels) == 20 * clean.steps_per_epoch == 60
@@ -45,7 +45,7 @@ def test_an_epoch_holds_every_image_once_but_for_a_short_last_batch(train_split:
     assert counts.sum() == 4
 
 
-def test_colour_pictures_are_augmented_and_grey_ones_are_not(train_split: Split) -> None:
+def test_colour_pictures_are_augmented_and_grey_ones_are_not(train_split: LabelledImages) -> None:
     grey = clean_set(train_split, RepairConfig(batch_size=64))
     colour = dataclasses.replace(grey, images=np.repeat(grey.images, 3, 1), generator=torch.Generator().manual_seed(0))
     (one, _), (other, _) = next(grey.steps(1)), next(colour.steps(1))
@@ -80,7 +80,7 @@ def test_a_hypergradient_without_a_perturbation_of_the_outer_loss_is_the_plain_g
 
 
 def test_learning_masks_leaves_weights_and_statistics_and_stays_between_0_and_1(
-    model: Classifier, train_split: Split
+    model: Classifier, train_split: LabelledImages
 ) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items() if "num_batches" not in key}
     norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
@@ -100,7 +100,7 @@ def test_pruning_takes_the_lowest_masks_of_all_layers_as_far_as_is_allowed() -> 
     assert norms[0].bias.tolist() == [5, 5, 5]
 
 
-def test_a_network_without_batch_norms_cannot_be_pruned_by_anp(train_split: Split) -> None:
+def test_a_network_without_batch_norms_cannot_be_pruned_by_anp(train_split: LabelledImages) -> None:
     plain = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     with pytest.raises(InputError, match="anp prunes channels of batch norms, and this network has none"):
         anp(plain, clean_set(train_split, AnpConfig()), AnpConfig())

@@ -14,7 +14,7 @@ from pud.adversarial.robustness import (
     robust_accuracy,
 )
 from pud.base.errors import InputError
-from pud.data.images import Split, pixels
+from pud.data.images import LabelledImages, pixels
 
 CONFIG = EvaluateConfig(pgd_steps=5, batch_size=70)
 
@@ -27,7 +27,7 @@ class Constant(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def linear(train_split: Split) -> nn.Module:
+def linear(train_split: LabelledImages) -> nn.Module:
     """A linear model fitted to the sample: accurate and easily fooled."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     for parameter in model.parameters():
@@ -42,7 +42,7 @@ def linear(train_split: Split) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def held_out(test_split: Split) -> tuple[Tensor, Tensor]:
+def held_out(test_split: LabelledImages) -> tuple[Tensor, Tensor]:
     return pixels(test_split.images[:].copy()), torch.from_numpy(test_split.labels)
 
 

@@ -6,7 +6,7 @@ import torch
 from small import small_classifier
 from torch.nn import functional
 
-from pud.data.images import Split
+from pud.data.images import LabelledImages
 from pud.models.contract import Classifier
 from pud.models.inference import logits
 from pud.models.training import TrainConfig, batches, one_cycle, train, warn_of_few_steps
@@ -62,7 +62,7 @@ def fresh() -> Classifier:
     return small_classifier(0)
 
 
-def trained(split: Split, seed: int) -> Classifier:
+def trained(split: LabelledImages, seed: int) -> Classifier:
     model = fresh()
     torch.seed()  # must not matter
     config = TrainConfig(epochs=3, batch_size=50)
@@ -71,7 +71,9 @@ def trained(split: Split, seed: int) -> Classifier:
     return model
 
 
-def test_a_tiny_run_lowers_the_loss_and_is_the_same_twice(train_split: Split, test_split: Split) -> None:
+def test_a_tiny_run_lowers_the_loss_and_is_the_same_twice(
+    train_split: LabelledImages, test_split: LabelledImages
+) -> None:
     labels = torch.from_numpy(test_split.labels)
     images = np.array(test_split.images)
 
@@ -87,7 +89,7 @@ def test_a_tiny_run_lowers_the_loss_and_is_the_same_twice(train_split: Split, te
     assert not torch.equal(model.head.weight, trained(train_split, 1).head.weight)
 
 
-def test_dropout_is_the_same_twice_and_leaves_the_global_numbers_alone(train_split: Split) -> None:
+def test_dropout_is_the_same_twice_and_leaves_the_global_numbers_alone(train_split: LabelledImages) -> None:
     def trained() -> torch.Tensor:
         torch.manual_seed(5)
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(784, 10))

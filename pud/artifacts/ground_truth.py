@@ -9,7 +9,7 @@ import numpy as np
 from pud.attacks.ground_truth import GroundTruth
 from pud.base.errors import InputError
 from pud.base.files import read_array, read_json, write_json
-from pud.data.images import Split
+from pud.data.images import LabelledImages
 
 FORMAT, OLDER = "pud-ground-truth/2", "pud-ground-truth/1"  # of 1 the attack is called trigger
 
@@ -38,7 +38,7 @@ def load_truth(folder: Path) -> tuple[GroundTruth, dict[str, Any]]:
     return truth, about
 
 
-def check_about(truth: GroundTruth, train: Split, test: Split, folder: Path) -> None:
+def check_about(truth: GroundTruth, train: LabelledImages, test: LabelledImages, folder: Path) -> None:
     """Check that a ground truth is about this data set, as far as the data can tell.
 
     Raises:

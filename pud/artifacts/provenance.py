@@ -8,7 +8,7 @@ from typing import Any
 from pud.artifacts.model import FORMAT as MODEL_FORMAT
 from pud.artifacts.state import FILES as STATE
 from pud.base.files import read_json, sha256
-from pud.data.images import open_split
+from pud.data.readers import open_split
 
 WEIGHTS, VERDICTS = "model.safetensors", "detection.parquet"
 

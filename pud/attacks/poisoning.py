@@ -12,7 +12,7 @@ from pud import attacks
 from pud.attacks.contract import AttackerKnowledge, Trigger
 from pud.attacks.ground_truth import GroundTruth
 from pud.base.errors import InputError
-from pud.data.images import Split, pixels, to_uint8
+from pud.data.images import LabelledImages, pixels, to_uint8
 
 ALL_TO_ONE, ALL_TO_ALL = "all-to-one", "all-to-all"
 
@@ -39,8 +39,8 @@ def stamp(images: np.ndarray, trigger: Trigger, *, batch: int = 500) -> np.ndarr
 
 
 def poison(
-    train: Split,
-    test: Split,
+    train: LabelledImages,
+    test: LabelledImages,
     config: PoisonConfig,
     strength: Any = None,
     *,

@@ -18,6 +18,7 @@ from torch.nn import functional
 from pud.base.config import Count, Share
 
 COLOURS = 3
+VALUES_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,10 @@ class Batches:
         rows = rows.numpy() if isinstance(rows, Tensor) else rows
         return torch.from_numpy(np.array(self.images[rows])).pin_memory()
 
-    def moments(self, rows: np.ndarray | None = None, *, batch: int = 1000) -> tuple[Tensor, Tensor]:
+    def moments(self, rows: np.ndarray | None = None, *, batch: int | None = None) -> tuple[Tensor, Tensor]:
         """Return the mean and the standard deviation of each pixel, float64 (c, h, w), over these rows or all."""
         rows = np.arange(len(self.images)) if rows is None else rows
+        batch = batch or at_once(self.images, 1000)
         total = torch.zeros(2, *self.images.shape[1:], dtype=torch.float64, device=self.device)
         for start in range(0, len(rows), batch):
             x = self[rows[start : start + batch]].double()
@@ -130,6 +132,11 @@ class Batches:
         mean = means.mean((1, 2))
         spread = (spreads.square() + means.square()).mean((1, 2)).sub(mean.square()).clamp(min=0).sqrt()
         return mean.tolist(), spread.clamp(min=1e-3).tolist()
+
+
+def at_once(images: np.ndarray, most: int) -> int:
+    """Return how many images (n, c, h, w) to take at a time where that is no setting: ``most`` of small ones."""
+    return max(1, min(most, VALUES_AT_ONCE // int(np.prod(images.shape[1:]))))
 
 
 def as_floats(images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 from pud.base.errors import InputError
 from pud.base.files import finished_folder
 from pud.base.progress import say
-from pud.data.images import write_split
+from pud.data.readers.npy import write_split
 
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")

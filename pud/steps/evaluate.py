@@ -24,7 +24,8 @@ from pud.base.config import as_parameters
 from pud.base.device import prepare_process, resolve_device
 from pud.base.errors import without_userinfo
 from pud.base.progress import say
-from pud.data.images import Split, open_split, pixels
+from pud.data.images import LabelledImages, pixels
+from pud.data.readers import open_split
 from pud.evaluation.drift import adversarial_drift
 from pud.evaluation.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
 from pud.models.contract import Classifier
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from pud.reporting.tracking import Tracking
 
 
-def accuracies(model: Classifier, test: Split, truth: GroundTruth, device: torch.device) -> dict[str, Any]:
+def accuracies(model: Classifier, test: LabelledImages, truth: GroundTruth, device: torch.device) -> dict[str, Any]:
     """Return clean accuracy, attack success rate and recovery accuracy, each with its number of images."""
     triggered, labels = logits(model, truth.triggered_images, device), torch.from_numpy(test.labels)
     targets, true_labels = truth.triggered_target_labels, truth.triggered_true_labels
@@ -50,13 +51,13 @@ def accuracies(model: Classifier, test: Split, truth: GroundTruth, device: torch
     }
 
 
-def first(test: Split, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def first(test: LabelledImages, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the first test images in [0, 1], (count, c, h, w), and labels, (count,), on the device."""
     return pixels(test.images[:count]).to(device), torch.from_numpy(test.labels[:count]).to(device)
 
 
 def drift(
-    model: Classifier, test: Split, truth: GroundTruth, count: int, device: torch.device, *, seed: int
+    model: Classifier, test: LabelledImages, truth: GroundTruth, count: int, device: torch.device, *, seed: int
 ) -> dict[str, Any]:
     """Return where the adversarial examples of the first ``count`` images that can be triggered go."""
     few = slice(count)

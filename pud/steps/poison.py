@@ -12,7 +12,9 @@ from pud.attacks.poisoning import PoisonConfig, poison
 from pud.base.config import as_parameters
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.errors import InputError
-from pud.data.images import folder_digest, open_split, write_split
+from pud.data.images import folder_digest
+from pud.data.readers import open_split
+from pud.data.readers.npy import write_split
 
 
 def data_folder(data_uri: str, data_digest: str) -> tuple[Path, str]:

@@ -10,7 +10,8 @@ from pud.artifacts.timing import timed_folder
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.errors import InputError
 from pud.base.progress import say
-from pud.data.images import Split, open_training_split
+from pud.data.images import LabelledImages
+from pud.data.readers import open_training_split
 from pud.detectors.pud import DetectConfig
 from pud.evidence.disagreement import knowledge
 from pud.evidence.probing import ProbeConfig, probe_infected, probe_purified
@@ -19,7 +20,7 @@ from pud.models.normalisation import hint
 KNOWN = DetectConfig.knowledge  # below this a model does not know its training images, on average
 
 
-def matching(split: Split, classes: list[str], input_shape: list[int], model: Path) -> Split:
+def matching(split: LabelledImages, classes: list[str], input_shape: list[int], model: Path) -> LabelledImages:
     """Return the split if the model takes its images and has its classes, in the same order.
 
     Raises:

@@ -13,7 +13,7 @@ from pud.artifacts.timing import timed_folder
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.files import sha256
 from pud.base.memory import halving_batches
-from pud.data.images import open_training_split
+from pud.data.readers import open_training_split
 from pud.defences import DEFAULT, DEFENCES
 from pud.defences.contract import Selection, State
 from pud.defences.rounds import run_round

@@ -8,7 +8,7 @@ from pud.artifacts.timing import timed_folder
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.memory import halving_batches
 from pud.data.batches import Batches
-from pud.data.images import open_training_split
+from pud.data.readers import open_training_split
 from pud.models.contract import Classifier
 from pud.models.inference import logits
 from pud.models.training import TrainConfig, train, warn_of_few_steps
