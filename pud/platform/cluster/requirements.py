@@ -19,7 +19,7 @@ from pud.platform.compiled import checked, read_pipeline
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(?:pipelinechannel--)?(.+?)'\]\}\}")
 GIB = 1 << 30
 
-# A step's mean (seconds, megabytes of artifacts) in a `make demo` on two CPU cores: 20,000 images of 28 x 28, 343 s.
+# A step's mean (seconds, megabytes of artifacts) of a `pud run` on two CPU cores: 20,000 images of 28 x 28, 343 s.
 MEASURED = {
     "poison": (4, 30.0),
     "train": (33, 0.3),
