@@ -53,9 +53,9 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 @contextmanager
-def seeded(generator: torch.Generator) -> Iterator[None]:
+def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
     """Let torch's global numbers, from which dropout draws, come from ``generator``; they are restored afterwards."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         yield
 

@@ -182,7 +182,7 @@ def purify(
     highest = of_round(config.learning_rate, done)
     given, carrying = torch.from_numpy(labels).to(device), torch.from_numpy(state.accused).to(device)
     state.student.train()
-    with shared_norms(state.student), seeded(generator):
+    with shared_norms(state.student), seeded(generator, device):
         for index, x in enumerate(track(pictures.stream(order), "purify", total=len(order))):
             numbers, chosen = random.at(index), torch.from_numpy(order[index]).to(device)
             if trigger is not None:  # not on a relabelled image, which carries the trigger itself

@@ -105,7 +105,7 @@ def train(
 
     model.train()
     learn = CapturedStep(step, device)
-    with shared_norms(model), seeded(generator):
+    with shared_norms(model), seeded(generator, device):
         for index, x in enumerate(track(pictures.stream(order), "train", total=len(order))):
             numbers = random.at(index)
             x = augment(x, numbers) if augment else x
