@@ -54,7 +54,7 @@ def folders(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     for launcher, name in ([sys.executable], "one"), (several, "two"):
         command = [*launcher, str(work / "driver.py"), str(work / "data"), str(work / name)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, done.stderr[-6000:]
     return work / "one", work / "two"
 
 

@@ -29,8 +29,13 @@ def rank() -> int:
 
 
 def join() -> None:
-    """Join the processes that ``torchrun`` started with this one; nothing happens in a process of its own."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+    """Join the processes that ``torchrun`` started with this one, or wait until all have ended the step before.
+
+    Nothing happens in a process of its own.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # the first one writes what all read in the next step
+    elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
         gpu = torch.cuda.is_available()
         if gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
