@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pud.base.errors import InputError
+from pud.base.progress import FIRST
 
 MAXIMUM_JSON_BYTES = 64 << 20
 MAXIMUM_ARRAY_BYTES = 16 << 30
@@ -168,7 +169,7 @@ def finished_folder(path: Path, mark: str, *inputs: Path) -> Iterator[Path]:
     Raises:
         InputError: before any work, if something else would be lost.
     """
-    if int(os.environ.get("RANK", "0")):  # of several processes that make the same, the first one writes
+    if not FIRST:  # of several processes that make the same, the first one writes
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
         return

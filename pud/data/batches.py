@@ -91,8 +91,7 @@ class Batches:
     def __getitem__(self, rows: np.ndarray | Tensor | slice) -> Tensor:
         """Return the images of these rows."""
         if self.resident is None:
-            rows = rows.numpy() if isinstance(rows, Tensor) else rows
-            return as_floats(torch.from_numpy(np.array(self.images[rows])).to(self.device))
+            return as_floats(self._copied(rows).to(self.device))
         where = rows if isinstance(rows, slice) else torch.as_tensor(rows).to(self.device)
         return as_floats(self.resident[where])
 
@@ -104,16 +103,16 @@ class Batches:
         with ThreadPoolExecutor(1) as pool:
             ahead = None
             for rows in order:
-                coming = pool.submit(self._pinned, rows)
+                coming = pool.submit(lambda rows: self._copied(rows).pin_memory(), rows)
                 if ahead is not None:
                     yield as_floats(ahead.result().to(self.device, non_blocking=True))
                 ahead = coming
             if ahead is not None:
                 yield as_floats(ahead.result().to(self.device, non_blocking=True))
 
-    def _pinned(self, rows: np.ndarray | Tensor | slice) -> Tensor:
-        rows = rows.numpy() if isinstance(rows, Tensor) else rows
-        return torch.from_numpy(np.array(self.images[rows])).pin_memory()
+    def _copied(self, rows: np.ndarray | Tensor | slice) -> Tensor:
+        """Return these rows as they lie, uint8, in memory of their own on the CPU."""
+        return torch.from_numpy(np.array(self.images[rows.numpy() if isinstance(rows, Tensor) else rows]))
 
     def moments(self, rows: np.ndarray | None = None, *, batch: int | None = None) -> tuple[Tensor, Tensor]:
         """Return the mean and the standard deviation of each pixel, float64 (c, h, w), over these rows or all."""
