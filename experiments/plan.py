@@ -49,7 +49,7 @@ RIVALS = {
     "ANP": ("anp", (0.05, 0.2)),
 }
 # raised when the defence decides otherwise or learns otherwise: what was measured of an older one is measured again
-DEFENCE = 6  # since the first round unlearns only of classes that fall apart (pud/steps/purify.py)
+DEFENCE = 7  # since patterns, halvings and batches draw other random numbers, on the device (pud/data/batches.py)
 
 
 @dataclasses.dataclass(frozen=True)
