@@ -21,6 +21,7 @@ FLOORS = (
     {"attacks", "defences"},
     {"evaluation"},
     {"artifacts"},
+    {"exchange"},
     {"steps.settings", "reporting"},
     {"steps"},
     {"platform", "__main__"},

@@ -1,0 +1,1 @@
+"""Forms in which other people keep a network's weights, one file each: a module offers ``FORMS = {name: form}``."""
