@@ -33,3 +33,10 @@ class Detection(dsl.Artifact):
 
     schema_title = "system.PudDetection"
     schema_version = "0.0.1"
+
+
+class Findings(dsl.Artifact):
+    """What was concluded: ``verdict.json``, ``report.html``. Made without a ground truth, unless a rehearsal's."""
+
+    schema_title = "system.PudFindings"
+    schema_version = "0.0.1"
