@@ -6,6 +6,14 @@ from pud.defences.contract import Selection, State
 from pud.detectors.contract import CLEAN, POISONED, Detection
 
 
+def shows_another_class(detection: Detection, labels: np.ndarray) -> np.ndarray:
+    """Return bool (n,): accused images that show, as far as is known, another class than their label (n,) says.
+
+    They are of use under the label that they show; what else is accused is of none.
+    """
+    return (detection.verdict == POISONED) & (detection.inferred_label >= 0) & (detection.inferred_label != labels)
+
+
 def select(detection: Detection, labels: np.ndarray, state: State, keep: float, relabel: bool) -> Selection:
     """Return what the next round does with each image, given labels (n,).
 
@@ -14,8 +22,7 @@ def select(detection: Detection, labels: np.ndarray, state: State, keep: float, 
     round and no longer is, is neither trained on nor unlearned.
     """
     accused, inferred = detection.verdict == POISONED, (detection.inferred_label >= 0) & relabel
-    cleared = state.accused & ~accused
-    relabelled = inferred & (detection.inferred_label != labels) & ~cleared
+    relabelled = shows_another_class(detection, labels) & relabel
     ever_accused = state.accused | accused
     trusted = (detection.verdict == CLEAN) & ~ever_accused
     return Selection(

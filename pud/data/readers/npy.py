@@ -1,7 +1,7 @@
 """NumPy arrays: ``images.npy`` (uint8, (n, c, h, w)), ``labels.npy`` (int64, (n,)) and ``dataset.json`` (name, classes,
 source, sha256 of each array)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,34 @@ def write_split(
     folder: Path, images: np.ndarray, labels: np.ndarray, *, classes: Sequence[str], name: str, source: str
 ) -> None:
     """Write one split; the same arrays give the same bytes."""
+    write_slices(folder, [images], labels, shape=images.shape[1:], classes=classes, name=name, source=source)
+
+
+def write_slices(
+    folder: Path,
+    slices: Iterable[np.ndarray],
+    labels: np.ndarray,
+    *,
+    shape: tuple[int, ...],
+    classes: Sequence[str],
+    name: str,
+    source: str,
+) -> None:
+    """Write one split as ``write_split`` does, from slices (any, c, h, w) that need not fit into memory together.
+
+    shape: (c, h, w). The slices hold an image for each label, in its order.
+    """
     folder.mkdir(parents=True)
-    np.save(folder / "images.npy", np.ascontiguousarray(images, dtype=np.uint8), allow_pickle=False)
+    with (folder / "images.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for images in slices:
+            file.write(np.ascontiguousarray(images, dtype=np.uint8).data)
+    describe_split(folder, labels, classes=classes, name=name, source=source)
+
+
+def describe_split(folder: Path, labels: np.ndarray, *, classes: Sequence[str], name: str, source: str) -> None:
+    """Write what a split needs beside its ``images.npy``."""
     np.save(folder / "labels.npy", np.ascontiguousarray(labels, dtype=np.int64), allow_pickle=False)
     write_json(
         folder / "dataset.json",
