@@ -14,7 +14,7 @@ from pathlib import Path
 PACKAGES, CHECKOUT, DATA, WORK = sys.argv[1:]
 sys.path[:0] = [CHECKOUT, PACKAGES]
 # what people read of a run, the local Kubeflow runner, the cluster: these ask for more, by name
-MORE = ("pud.reporting.plots", "pud.reporting.tracking", "pud.platform.cluster")
+MORE = ("pud.reporting.plots", "pud.reporting.registry", "pud.reporting.tracking", "pud.platform.cluster")
 
 
 def import_all() -> list[str]:
