@@ -1,45 +1,118 @@
-"""The page of a run, ``report.html``: one file that a person reads to decide, and a colleague gets by mail."""
+"""The page of a run, ``report.html``: one file that a person reads to decide, and a colleague gets by mail.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+How it looks lies in ``templates/``, its words in ``page_words.py``; each of its parts has a file of its own.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from pud.base.files import partial_path
+from pud.detectors.contract import UNSURE
+from pud.reporting.page_changes import changes
+from pud.reporting.page_classes import accused_classes
+from pud.reporting.page_findings import GIVEN_ACCURACY, Findings
+from pud.reporting.page_rounds import rounds, truth
+from pud.reporting.page_words import (
+    DEFENCE,
+    HEADLINES,
+    KINDS,
+    NAME_LENGTH,
+    NAMED,
+    REHEARSAL,
+    REPAIR,
+    SCAN,
+    SIGNS,
+    TEXT_LENGTH,
+    advice,
+    amount,
+    lead,
+    limits,
+    percent,
+    short,
+    sureness,
+    visible,
+)
 
-from pud.detectors.contract import Detection
+__all__ = ["DEFENCE", "REHEARSAL", "REPAIR", "SCAN", "Findings", "write_page"]
 
-SCAN, DEFENCE, REPAIR, REHEARSAL = "scan", "defence", "repair", "rehearsal"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """What the page tells.
-
-    title: what was looked at. kind: SCAN, DEFENCE, REPAIR or REHEARSAL. images: uint8 (n, c, h, w), which may be a
-    memory map; labels: int64 (n,), as given; classes: their names, or none; names: of the pictures in their source.
-    detections: one a look at the data, the last one counts; none where nothing was judged. verdict: the content of
-    ``verdict.json``. report: the stages as in ``report.json``, whose rows may lack what needs the truth. logits_before,
-    logits_after: float32 (n, k), of the model as given and as repaired. parameters: of every step, nested or not.
-    digests: of every input and output. command: how to repeat the run.
-    """
-
-    title: str
-    kind: str
-    images: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    verdict: dict[str, Any]
-    detections: Sequence[Detection] = ()
-    names: Sequence[str] | None = None
-    report: dict[str, Any] | None = None
-    logits_before: np.ndarray | None = None
-    logits_after: np.ndarray | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
-    command: str = ""
+ROWS = 500  # of parameters and of digests
 
 
 def write_page(path: Path, findings: Findings) -> None:
     """Write the page: HTML that needs no network and no script, the same bytes for the same findings."""
-    raise NotImplementedError
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # Markup is the template's own
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    parameters = list(_parameters(findings.parameters))
+    digests = [(short(name), short(digest, TEXT_LENGTH)) for name, digest in findings.digests.items()]
+    page = templates.get_template("page.html").render(
+        title=short(findings.title, 2 * NAME_LENGTH),
+        kind=KINDS[findings.kind],
+        verdict=_verdict(findings),
+        accused=accused_classes(findings),
+        rounds=rounds(findings),
+        changes=changes(findings),
+        truth=truth(findings),
+        parameters=parameters[:ROWS],
+        digests=digests[:ROWS],
+        without_row=max(0, len(parameters) - ROWS) + max(0, len(digests) - ROWS),
+        command="\n".join(short(line, 10 * TEXT_LENGTH) for line in findings.command.splitlines()),
+        origin=_origin(findings.report or {}),
+    )
+    partial = partial_path(path)
+    partial.write_text(page, "utf-8")
+    partial.replace(path)
+
+
+def _verdict(findings: Findings) -> dict[str, Any]:
+    """Return what stands first: the verdict, how sure it is, what it does not know, and what to do now."""
+    last, code, verdict = findings.last, findings.code, findings.verdict
+    n, accused = len(findings.labels), int(findings.accused.sum())
+    unsure = int((last.verdict == UNSURE).sum()) if last else 0
+    unknown = int((last.inferred_label[findings.accused] < 0).sum()) if last else 0
+    classes = len(last.separation) if last else len(findings.classes)
+    targets, unjudged = ([findings.class_name(label) for label in of] for of in (findings.targets, findings.unjudged))
+    facts = [("Pictures looked at", f"{n:,} in {amount(classes, 'class', 'classes')}")]
+    if last:
+        facts += [("Accused", amount(accused, "picture")), ("Not sure of", amount(unsure, "picture"))]
+    if verdict.get(GIVEN_ACCURACY) is not None:
+        facts.append(("The given model answers as labelled", f"{percent(verdict[GIVEN_ACCURACY])} of them"))
+    notes = [short(note, TEXT_LENGTH) for note in verdict.get("notes", ())]
+    reasons = [short(reason, TEXT_LENGTH) for reason in findings.unjudged.values()]
+    return {
+        "style": code.replace(" ", "-") or "not-judged",
+        "headline": HEADLINES[code],
+        "sign": SIGNS[code],
+        "lead": lead(code, targets, accused, n, len(unjudged), classes),
+        "sureness": sureness(code, verdict.get("confidence", last.confidence if last else None)),
+        "facts": facts,
+        "said": short(verdict.get("verdict", ""), TEXT_LENGTH),
+        "rehearsal": findings.kind == REHEARSAL,
+        "unjudged": list(zip(unjudged, reasons, strict=True))[:NAMED],
+        "without_row": max(0, len(unjudged) - NAMED),
+        "limits": [*notes, *limits(code, findings.kind, unsure, unknown)],
+        "advice": advice(code, findings.kind, unjudged),
+    }
+
+
+def _parameters(parameters: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (name, value) of nested parameters, as (detect.alpha, 4.0)."""
+    for name, value in parameters.items():
+        if isinstance(value, dict) and value:
+            yield from _parameters(value, f"{above}{name}.")
+        else:
+            yield short(f"{above}{name}", 2 * NAME_LENGTH), short(value, TEXT_LENGTH)
+
+
+def _origin(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return of which code and seed a run was, as far as its report says so."""
+    known = {"Version of the code": report.get("git_commit"), "Seed": report.get("seed")}
+    return [(name, short(value)) for name, value in known.items() if value not in (None, "")]

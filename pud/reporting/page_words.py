@@ -1,0 +1,163 @@
+"""The words of the page: what a verdict means and what to do now, and names from untrusted data made fit to be read."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
+
+SCAN, DEFENCE, REPAIR, REHEARSAL = "scan", "defence", "repair", "rehearsal"
+KINDS = {SCAN: "Scan", DEFENCE: "Defence", REPAIR: "Repair", REHEARSAL: "Rehearsal"}
+NOT_JUDGED = ""  # the code where nothing was looked at
+
+HEADLINES = {
+    BACKDOOR: "Backdoor found",
+    NONE_FOUND: "No backdoor found",
+    CANNOT_BE_JUDGED: "Cannot be judged",
+    NOT_JUDGED: "Repaired, not judged",
+}
+SIGNS = {BACKDOOR: "!", NONE_FOUND: "0", CANNOT_BE_JUDGED: "?", NOT_JUDGED: "–"}  # what tells them apart without colour
+
+NAME_LENGTH, TEXT_LENGTH = 48, 400
+NAMED = 20  # classes in a table
+HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # of Unicode's categories: what is not seen, or turns text round
+JOINERS = "\u200c\u200d"  # which Persian, Indian scripts and emoji are written with
+FEW = 3
+SURE, NOTHING_KNOWN = 0.995, 0.5
+
+
+def visible(text: object, keep: str = "\n") -> str:
+    """Return a text in which characters that nobody sees are written out, as \\u202e; those in ``keep`` stay."""
+    return "".join(
+        char if char in keep or char in JOINERS or unicodedata.category(char) not in HIDDEN else _escape(char)
+        for char in str(text)
+    )
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def short(text: object, most: int = NAME_LENGTH) -> str:
+    """Return a name on one line of at most so many characters; the end, which tells files apart, is kept."""
+    text = str(text)
+    if len(text) > 4 * most:  # before each character is looked at
+        text = f"{text[: 2 * most]}{text[-2 * most :]}"
+    text = visible(text, "")
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return a share as a percentage; a dash where there is none."""
+    return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
+
+
+def chance(confidence: float) -> str:
+    """Return a confidence as a percentage, which is never all of it."""
+    return "more than 99\u00a0%" if confidence >= SURE else percent(confidence, 0)
+
+
+def amount(n: int, noun: str, plural: str = "") -> str:
+    """Return 1 class, 2 classes, 1,203 pictures."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def listed(items: Sequence[str], most: int = FEW) -> str:
+    """Return a, b and c; of more than ``most`` the first ones and how many more."""
+    if len(items) > most:
+        return f"{', '.join(items[:most])} and {len(items) - most:,} more"
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def lead(code: str, targets: Sequence[str], accused: int, images: int, unjudged: int, classes: int) -> str:
+    """Return the verdict in plain words; targets: the names of the accused classes."""
+    if code == BACKDOOR:
+        which = f"class {targets[0]}" if len(targets) == 1 else f"the classes {listed(targets)}"
+        return (
+            f"Somebody seems to have planted a backdoor: {accused:,} of {amount(images, 'training picture')} are "
+            f"accused of teaching the model to answer {which} whenever it sees a hidden mark, the trigger."
+        )
+    if code == NONE_FOUND:
+        return (
+            f"Nothing suspicious was found in {amount(images, 'training picture')} and in what the model has made of "
+            "them. That is not proof that there is nothing."
+        )
+    if code == CANNOT_BE_JUDGED:
+        of, others = amount(classes, "class", "classes"), amount(classes - unjudged, "other class", "other classes")
+        rest = f" In the {others} none was found." if unjudged < classes else ""
+        return f"Whether there is a backdoor is not known: {unjudged:,} of {of} could not be judged.{rest}"
+    return "The model was repaired with pictures taken to be clean. Whether it had a backdoor was not looked into."
+
+
+def sureness(code: str, confidence: float | None) -> str:
+    """Return how sure the verdict is, in one sentence; empty where there is none."""
+    if confidence is None or code == NOT_JUDGED:
+        return ""
+    if confidence == NOTHING_KNOWN:
+        return "How sure: not known. Nothing here says how likely the verdict is to be true."
+    which = "the classes that it judged" if code == CANNOT_BE_JUDGED else "the classes"
+    return (
+        f"How sure: {chance(confidence)}. This is the detector's own estimate of the chance that what it says of "
+        f"{which} is true; 50\u00a0% would be a guess."
+    )
+
+
+def limits(code: str, kind: str, unsure: int, unknown: int) -> list[str]:
+    """Return what a verdict does not know; unsure: pictures neither accused nor clean; unknown: accused pictures of
+    which it is not known what they show."""
+    found = []
+    if code in (NONE_FOUND, CANNOT_BE_JUDGED):
+        found.append(
+            "“None found” is not “there is none”: a backdoor of a new kind may leave no trace that is looked for."
+        )
+    if code == BACKDOOR:
+        found.append("Single pictures may be accused wrongly, and others missed. There may be further backdoors.")
+    if unsure:
+        found.append(f"Of {amount(unsure, 'picture')} it is not known whether they were tampered with.")
+    if unknown:
+        found.append(f"Of {amount(unknown, 'accused picture')} it is not known what they truly show.")
+    if kind != REHEARSAL and code != NOT_JUDGED:
+        found.append("Nobody knows the truth here: no figure on this page was checked against it.")
+    return found
+
+
+def advice(code: str, kind: str, unjudged: Sequence[str]) -> list[str]:
+    """Return what to do now, in order; unjudged: names of classes. Text between backticks is code."""
+    repaired = kind != SCAN
+    if code == BACKDOOR:
+        first = "Do not ship the model as given, and do not train on these pictures as they are."
+        look = (
+            "Look at the accused pictures below. A mark that they share, or labels that are plainly wrong, confirm the "
+            "verdict; a good trigger may not be seen at all."
+        )
+        source = "Find out where the accused pictures come from, and what else came from there."
+        if not repaired:
+            return [
+                first,
+                look,
+                source,
+                "For a repaired model and the data without the accused pictures: `pud defend`.",
+            ]
+        test = (
+            "Before you ship the repaired model, test it on pictures of your own that are not among these: what the "
+            "repair has cost and changed is told below. If it costs too much, train anew on the cleaned data."
+        )
+        return [first, look, test, source]
+    if code == NONE_FOUND:
+        steps = [
+            "This check gives no reason to hold the model back. It is one check among those that you make.",
+            "Keep this page with the model, and scan again when the model or its data change.",
+        ]
+        deeper = "If much depends on it, run `pud defend`: after a round of repair more can be seen than in a scan."
+        return [*steps, *([] if repaired else [deeper])]
+    if code == CANNOT_BE_JUDGED:
+        return [
+            f"Do not take this for an acquittal: nothing is said of {listed(unjudged)}.",
+            "Mend the reasons named above: add pictures to small classes; where the model does not know a class, "
+            "check the order of the classes, the size of the pictures and the normalisation.",
+            "Then scan again.",
+        ]
+    return [
+        "Test the repaired model on pictures of your own before you ship it.",
+        "For a verdict on the data that it was trained on: `pud scan`.",
+    ]
