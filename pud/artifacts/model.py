@@ -60,13 +60,13 @@ def save_weights(path: Path, model: Classifier) -> None:
     """
     names = model.names_in_network()
     tensors = {names[name]: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    if unusable := _unusable(tensors):
-        raise InputError(f"training has diverged (weight {unusable} is not finite): choose a lower learning rate")
+    if name := unusable(tensors):
+        raise InputError(f"training has diverged (weight {name} is not finite): choose a lower learning rate")
     # a copy of each, for safetensors refuses two names of one memory
     save_file({name: one.clone(memory_format=torch.contiguous_format) for name, one in tensors.items()}, path)
 
 
-def _unusable(tensors: dict[str, Tensor]) -> str | None:
+def unusable(tensors: dict[str, Tensor]) -> str | None:
     """Return the name of a tensor with which no model can compute, if there is one."""
     for name, tensor in tensors.items():
         below = (name == "std" and (tensor <= 0).any()) or (name.endswith("running_var") and (tensor < 0).any())
@@ -101,10 +101,8 @@ def load_weights(path: Path, model: Classifier) -> None:
             f"{path} is not of the architecture in model.json ({name} is {found.get(name, 'missing')} in the file, "
             f"{wanted.get(name, 'missing')} in the network): correct the architecture, or make the file again"
         )
-    if unusable := _unusable(tensors):
-        raise InputError(
-            f"{path}: weight {unusable} holds NaN, infinity or a variance below 0: this model cannot be used"
-        )
+    if bad := unusable(tensors):
+        raise InputError(f"{path}: weight {bad} holds NaN, infinity or a variance below 0: this model cannot be used")
     model.load_state_dict({names[name]: tensor for name, tensor in tensors.items()})
 
 
