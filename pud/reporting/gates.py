@@ -10,6 +10,7 @@ from pud.reporting.report import INFECTED, PURIFIED
 
 FORBIDDEN = "/:'\""  # MLflow's own and those that its filters cannot hold
 MAXIMUM_NAME = 200  # of characters: MLflow's database holds 256
+DIGITS = 6  # of a share: float32, in which accuracies are counted, makes 0.9 a little less
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,13 @@ def _drop(given: dict[str, Any], repaired: dict[str, Any], accused: float | None
 
 
 def _least(what: str, value: float | None, limit: float) -> str:
-    if limit == 0 or (value is not None and value >= limit):  # NaN is not
+    if limit == 0 or (value is not None and round(value, DIGITS) >= limit):  # NaN is not
         return ""
     return f"{what}: {_percent(value)}, at least {_percent(limit)} is asked for"
 
 
 def _largest(what: str, value: float | None, limit: float) -> str:
-    if limit == 1 or (value is not None and value <= limit):
+    if limit == 1 or (value is not None and round(value, DIGITS) <= limit):
         return ""
     return f"{what}: {_percent(value)}, at most {_percent(limit)} is allowed"
 
