@@ -78,8 +78,10 @@ def read_json(path: Path, expected_format: str, *older: str, **kinds: type) -> d
     return content
 
 
-def read_array(path: Path, dtype: type, dimensions: int, *, mmap: bool = False) -> np.ndarray:
-    """Read a .npy array without pickle and check its type and number of dimensions.
+def read_array(
+    path: Path, dtype: type | None = None, dimensions: int | None = None, *, mmap: bool = False
+) -> np.ndarray:
+    """Read a .npy array without pickle and check its type and number of dimensions, where they are given.
 
     It is opened as a map first, which is refused where the header claims more values than the file holds.
     """
@@ -96,7 +98,7 @@ def read_array(path: Path, dtype: type, dimensions: int, *, mmap: bool = False) 
     if not isinstance(array, np.ndarray):
         array.close()
         raise InputError(f"{path} is corrupt or not a plain .npy array (but an archive): make it again")
-    if array.dtype != dtype or array.ndim != dimensions:
+    if array.dtype != (dtype or array.dtype) or array.ndim != (dimensions or array.ndim):
         raise InputError(
             f"{path} holds {array.dtype} {array.shape}: {np.dtype(dtype)} of {dimensions} dimensions is needed"
         )

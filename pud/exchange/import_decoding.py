@@ -1,0 +1,175 @@
+"""One picture, from a file of any usual kind to bytes of the size and colours that are wanted."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pud.base.errors import InputError
+from pud.exchange.pictures.contract import Raw
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")  # Pillow knows more, of which some start programs
+THUMBNAIL = (9, 8)  # columns and rows of what near-duplicates are told by
+ORIENTATION = 0x0112  # the tag of EXIF
+CONSTANT = "of one colour all over"
+TURNED = (5, 6, 7, 8)  # its values with which width and height change places
+
+
+@dataclass(frozen=True)
+class Target:
+    """What every picture is brought to. fit: stretch or crop; background: what is seen through a picture; upright: turn
+    as EXIF says."""
+
+    channels: int
+    height: int
+    width: int
+    fit: str
+    background: str
+    upright: bool
+    maximum_pixels: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """pixels: uint8 (c, h, w); size: width and height before; thumbnail: uint8 (8, 9), grey; mean: uint8 (3,), of the
+    colours; traits: what was done to it, in words."""
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    thumbnail: np.ndarray
+    mean: np.ndarray
+    traits: tuple[str, ...]
+
+
+@contextmanager
+def _opened(raw: Raw, maximum_pixels: int) -> Iterator["Image"]:
+    """Open a picture, of which only the header is read yet."""
+    from PIL import Image
+
+    if isinstance(raw, np.ndarray):
+        flat = raw[..., 0] if raw.ndim == 3 and raw.shape[2] == 1 else raw
+        yield Image.fromarray(np.ascontiguousarray(flat))
+        return
+    with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw, formats=FORMATS) as image:
+        if image.width * image.height > maximum_pixels:
+            raise InputError(f"claims {image.width:,} x {image.height:,} pixels, more than {maximum_pixels:,}")
+        yield image
+
+
+def _orientation(image: "Image") -> int:
+    return int(image.getexif().get(ORIENTATION, 1)) if "exif" in image.info else 1
+
+
+def _within(region: np.ndarray, image: "Image") -> tuple[int, int, int, int]:
+    left, top, right, bottom = (int(number) for number in region)
+    return max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
+
+
+def _is_grey(image: "Image") -> bool:
+    return image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
+
+
+def look(raw: Raw, region: np.ndarray | None, target: Target) -> tuple[int, int, bool]:
+    """Return width, height and whether a picture is grey, from its header."""
+    with _opened(raw, target.maximum_pixels) as image:
+        width, height = image.size
+        if target.upright and _orientation(image) in TURNED:
+            width, height = height, width
+        if region is not None and region.any():
+            left, top, right, bottom = _within(region, image)
+            width, height = right - left, bottom - top
+        return width, height, _is_grey(image)
+
+
+def _plain(image: "Image", background: str, traits: list[str]) -> "Image":
+    """Return a picture in grey or red, green and blue of 8 bits, with nothing seen through."""
+    from PIL import Image
+
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
+        return image
+    if image.mode == "F":
+        raise InputError("has pixels of floating point, whose range nobody tells")
+    if image.mode.startswith("I"):
+        traits.append("of 16 bits, the upper 8 were kept")
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        traits.append(f"with transparency, put on {background}")
+        grey = image.mode in ("L", "LA", "La")
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+        return image.convert("L" if grey else "RGB")
+    if image.mode == "1":
+        return image.convert("L")
+    traits.append("with a palette" if image.mode == "P" else f"in {image.mode}")
+    return image.convert("RGB")
+
+
+def _box(size: tuple[int, int], target: Target) -> tuple[float, float, float, float]:
+    """Return which part of a picture is kept: all, or the middle of the wanted shape."""
+    width, height = size
+    if target.fit == "stretch":
+        return 0, 0, width, height
+    scale = min(width / target.width, height / target.height)
+    left, top = (width - scale * target.width) / 2, (height - scale * target.height) / 2
+    return left, top, width - left, height - top
+
+
+def decode(raw: Raw, region: np.ndarray | None, target: Target) -> Decoded:
+    """Return a picture as it is wanted.
+
+    Raises:
+        Exception: it is broken; decoders raise errors of many kinds.
+    """
+    from PIL import Image, ImageOps
+
+    traits: list[str] = []
+    with _opened(raw, target.maximum_pixels) as image:
+        turned = target.upright and _orientation(image)
+        size = (image.height, image.width) if turned in TURNED else image.size
+        if region is not None and region.any():
+            image = image.crop(_within(region, image))
+            size = image.size
+        else:  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is still twice of what is wanted
+            image.draft(None, (2 * max(target.width, target.height),) * 2)
+        if turned and turned != 1:
+            traits.append("turned as EXIF says")
+            image = ImageOps.exif_transpose(image)
+        image = _plain(image, target.background, traits)
+        wanted = "L" if target.channels == 1 else "RGB"
+        if image.mode == "RGB" and wanted == "L":
+            traits.append("in colour, made grey")
+        if image.mode != wanted:
+            image = image.convert(wanted)
+        if image.size != (target.width, target.height):
+            box = _box(image.size, target)
+            image = image.resize((target.width, target.height), Image.Resampling.BILINEAR, box)
+        pixels = np.array(image)
+        if all(low == high for low, high in np.reshape(image.getextrema(), (-1, 2))):
+            traits.append(CONSTANT)
+        small = image.resize(THUMBNAIL, Image.Resampling.BOX)
+    pixels = pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    mean = np.array(small.convert("RGB")).mean((0, 1)).round().astype(np.uint8)
+    return Decoded(pixels, size, np.array(small.convert("L")), mean, tuple(traits))
+
+
+def reason_of(error: Exception, raw: Any) -> str:
+    """Return why a picture was skipped, without the path of this machine."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "is no picture of a known kind, or its beginning is broken"
+    if isinstance(error, FileNotFoundError):
+        return "is missing"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return "claims more pixels than any picture has"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).replace(str(raw), "it") if isinstance(raw, Path) else str(error)
+    return text or type(error).__name__

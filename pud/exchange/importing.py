@@ -1,0 +1,390 @@
+"""From pictures as other people keep them to a data set: decoded, brought to one size, counted and looked at."""
+
+import io
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shutil import rmtree
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import numpy as np
+
+from pud.base.config import Count, Range, Share, as_parameters
+from pud.base.errors import InputError
+from pud.base.files import finished_folder, write_json
+from pud.base.progress import track
+from pud.data.readers.npy import FILES, MINIMUM_IMAGES, describe_split
+from pud.exchange.contact_sheet import contact_sheet
+from pud.exchange.import_duplicates import near_duplicates
+from pud.exchange.pictures import FORMS, form_of
+from pud.exchange.pictures.contract import SHOWN_NAMES, Pictures, Raw, Split, listed, same_word, shown
+
+if TYPE_CHECKING:
+    from pud.exchange.import_decoding import Decoded, Target
+
+T = TypeVar("T")
+
+FORMAT = "pud-import/1"
+MARK = "import.json"
+TABLE = "pictures.parquet"
+SHEET = "contact-sheet.jpg"
+BATCH = 32  # pictures that a worker decodes at a time
+AHEAD = 3  # batches for each worker that may be under way or wait to be written
+CHOICES = {"fit": ("stretch", "crop"), "background": ("white", "black"), "channels": (0, 1, 3)}
+
+ANY = Range(-1e30, 1e30, "that is finite")
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """How pictures become a data set."""
+
+    size: Annotated[
+        int, Range(0, 4096, "from 0 to 4096"), "Side in pixels; 0: as they are, or the median if they differ."
+    ] = 0
+    size_cap: Annotated[Count, "Side that is not exceeded where none is given."] = 224
+    fit: Annotated[str, "How another shape is brought to a square: stretch, or crop to the middle."] = "stretch"
+    channels: Annotated[int, "1: grey, 3: colour, 0: grey if all pictures are."] = 0
+    background: Annotated[str, "What is put behind transparent pictures: white or black."] = "white"
+    upright: Annotated[bool, "Turn pictures as their EXIF data say."] = True
+    regions: Annotated[bool, "Cut out the region of interest where the source states one."] = False
+    value_range: Annotated[
+        tuple[Annotated[float, ANY], ...], "Black and white in arrays that are not bytes; empty: found."
+    ] = ()
+    test_share: Annotated[
+        float, Range(0, 0.9, "from 0 to 0.9"), "Share to draw as test pictures if the source has none."
+    ] = 0.0
+    skipped_limit: Annotated[Share, "Share of broken pictures up to which these are skipped."] = 0.05
+    maximum_pixels: Annotated[Count, "Pixels that a picture may claim; it is not decoded if it claims more."] = (
+        50_000_000
+    )
+    near: Annotated[float, "How far two near-duplicates may differ, of 255, in a small thumbnail."] = 2.0
+    looked_at: Annotated[Count, "Pictures whose sizes are looked at to choose one size."] = 2000
+    sheet_pictures: Annotated[Count, "Pictures of each class on the contact sheet."] = 10
+    sheet_classes: Annotated[Count, "Classes on the contact sheet."] = 100
+    workers: Annotated[int, "Threads that decode; 0: one for each processor."] = 0
+
+
+def import_pictures(source: Path, out: Path, config: ImportConfig, *, seed: int, form: str = "") -> dict[str, Any]:
+    """Write the pictures of ``source`` as a data set into the folder ``out``, and return what its import.json says.
+
+    The folder gets ``train`` and perhaps ``test``, each with ``pictures.parquet`` beside its arrays, ``import.json``
+    and ``contact-sheet.jpg``. An older import is replaced, anything else is not.
+
+    Args:
+        form: one of ``FORMS``; empty: the one that the source's files tell.
+        seed: of what is drawn as test pictures.
+
+    Raises:
+        InputError: the source, or too much in it, cannot be used.
+    """
+    source, out = Path(source), Path(out)
+    for name, allowed in CHOICES.items():
+        if (value := getattr(config, name)) not in allowed:
+            raise InputError(f"{name} is {value!r}: choose one of {', '.join(map(str, allowed))}")
+    form = form or form_of(source)
+    if not FORMS.find(form).reads(source):
+        raise InputError(f"{source} is not of the form {form}: leave the form out, and it is found")
+    if source.is_dir() and source.resolve() in out.resolve().parents:
+        raise InputError(f"{out} lies in {source}, and would be taken for pictures: name a folder outside of it")
+    with finished_folder(out, MARK, source) as folder, TemporaryDirectory(dir=folder) as scratch:
+        found = FORMS.find(form).open(source.resolve(), Path(scratch), config.value_range)
+        _check(found, source)
+        splits = _parts(found, config, seed)
+        target = _target(splits["train"], config, found.notes)
+        names = {"name": source.resolve().stem, "source": f"{source.resolve().name}, read as {form} by pud import"}
+        told = {}
+        for name, split in splits.items():
+            (folder / name).mkdir()
+            kept = _write_images(folder / name / "images.npy", split, target, config, found, name)
+            if name == "test" and len(kept.rows) < MINIMUM_IMAGES:
+                rmtree(folder / name)
+                found.notes.append(f"{len(kept.rows)} test pictures are too few: they were left out")
+                continue
+            labels = split.labels[kept.rows]
+            describe_split(folder / name, labels, classes=found.classes, **names)
+            told[name] = _tell(folder / name, split, kept, labels, config, found)
+        _check_counts(told["train"]["counts"], found)
+        single = [name for name, count in zip(found.classes, told["train"]["counts"], strict=True) if count == 1]
+        if single:
+            found.notes.append(f"of one picture each, of which little can be learned or said: {listed(single)}")
+        content = {
+            "format": FORMAT,
+            "form": form,
+            "source": source.resolve().name,
+            "settings": as_parameters(config),
+            "seed": seed,
+            "classes": list(found.classes),
+            "shape": [target.channels, target.height, target.width],
+            "splits": told,
+            "skipped": [{"name": name, "reason": reason} for name, reason in found.skipped],
+            "notes": found.notes,
+        }
+        write_json(folder / MARK, content)
+        images, labels = (np.load(folder / "train" / file, mmap_mode="r") for file in FILES)
+        contact_sheet(
+            folder / SHEET,
+            images,
+            labels,
+            found.classes,
+            per_class=config.sheet_pictures,
+            most_classes=config.sheet_classes,
+        )
+    return content
+
+
+def _check(found: Pictures, source: Path) -> None:
+    """Refuse what is no data set, before anything is decoded."""
+    if "train" not in found.splits or not found.splits["train"].names:
+        why = f"; {_reasons(found.skipped)}" if found.skipped else ""
+        raise InputError(f"{source} holds no training picture that can be used{why}: give pictures with labels")
+    words: dict[str, str] = {}
+    for name in found.classes:
+        if (other := words.setdefault(same_word(name), name)) is not name:
+            raise InputError(
+                f"{source} has classes {shown(other)} and {shown(name)}, which are easily taken for one another: "
+                "rename one, or make them one class"
+            )
+    if len(found.classes) < 2:
+        raise InputError(f"{source} has one class, {listed(found.classes)}: a classifier tells two or more apart")
+    for part, split in found.splits.items():
+        outside = np.flatnonzero((split.labels < 0) | (split.labels >= len(found.classes)))
+        if len(outside):
+            raise InputError(
+                f"{source} has {len(outside):,} {part} labels outside of its {len(found.classes)} classes, of "
+                f"{listed(split.names[index] for index in outside.tolist())}: correct the labels or the classes' names"
+            )
+    _check_counts(np.bincount(found.splits["train"].labels, minlength=len(found.classes)).tolist(), found)
+
+
+def _check_counts(counts: list[int], found: Pictures) -> None:
+    if empty := [name for name, count in zip(found.classes, counts, strict=True) if not count]:
+        why = f" ({_reasons(found.skipped)})" if found.skipped else ""
+        raise InputError(
+            f"no training picture is left of class {listed(empty)}{why}: add some, or remove the class and number the "
+            "labels anew"
+        )
+
+
+def _parts(found: Pictures, config: ImportConfig, seed: int) -> dict[str, Split]:
+    """Return the training and, if there are such, the test pictures."""
+    train = found.splits["train"]
+    given = next((name for name in ("test", "val") if name in found.splits and len(found.splits[name].names)), "")
+    if given:
+        if given == "test" and "val" in found.splits:
+            found.notes.append("the pictures for validation were left out")
+        if config.test_share:
+            found.notes.append(f"no test pictures were drawn, for the source has some ({given})")
+        return {"train": train, "test": found.splits[given]}
+    if not config.test_share:
+        return {"train": train}
+    order = np.random.default_rng(seed).permutation(len(train.names))
+    order = order[np.argsort(train.labels[order], kind="stable")]  # by class, drawn in each
+    starts = np.searchsorted(train.labels[order], train.labels[order])
+    counts = np.bincount(train.labels)[train.labels[order]]
+    drawn = np.arange(len(order)) - starts < (config.test_share * counts).round()
+    found.notes.append(
+        f"{drawn.sum():,} test pictures were drawn, {100 * config.test_share:g} % of each class, seed {seed}"
+    )
+    return {"train": _rows(train, np.sort(order[~drawn])), "test": _rows(train, np.sort(order[drawn]))}
+
+
+def _rows(split: Split, rows: np.ndarray) -> Split:
+    """Return some pictures of a split."""
+    regions = None if split.regions is None else split.regions[rows]
+    return Split([split.names[row] for row in rows], split.labels[rows], lambda i: split.picture(int(rows[i])), regions)
+
+
+def _in_order(work: Callable[[int], T], rows: Sequence[int], workers: int) -> Iterator[T]:
+    """Yield ``work(row)`` of all rows in their order, computed by threads that stay a few batches ahead."""
+    workers = workers or len(os.sched_getaffinity(0))
+    waiting: deque[Future[list[T]]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for start in range(0, len(rows), BATCH):
+            if len(waiting) >= AHEAD * workers:
+                yield from waiting.popleft().result()
+            waiting.append(pool.submit(lambda batch: [work(row) for row in batch], rows[start : start + BATCH]))
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _region(split: Split, index: int, config: ImportConfig) -> np.ndarray | None:
+    return split.regions[index] if config.regions and split.regions is not None else None
+
+
+def _target(split: Split, config: ImportConfig, notes: list[str]) -> "Target":
+    """Return the one size and the colours of all pictures, from the headers of some of them taken evenly."""
+    from pud.exchange.import_decoding import Target, look
+
+    side = config.size or config.size_cap
+    target = Target(
+        config.channels or 3, side, side, config.fit, config.background, config.upright, config.maximum_pixels
+    )
+    if split.regions is not None and not config.regions:
+        notes.append("the source states regions of interest: --regions true cuts them out")
+    if config.size and config.channels:
+        return target
+
+    def seen(index: int) -> tuple[int, int, bool] | None:
+        try:
+            return look(split.picture(index), _region(split, index, config), target)
+        except Exception:  # counted when it is decoded
+            return None
+
+    chosen = np.unique(np.linspace(0, len(split.names) - 1, config.looked_at).astype(int)).tolist()
+    found = [one for one in track(_in_order(seen, chosen, config.workers), "sizes", len(chosen)) if one]
+    if not found:
+        return target  # nothing can be decoded, as is said then
+    if not config.channels:
+        target = replace(target, channels=1 if all(grey for *_, grey in found) else 3)
+    if not config.size:
+        height, width, said = _size([(width, height) for width, height, _ in found], config.size_cap)
+        target = replace(target, height=height, width=width)
+        if said:
+            notes.append(f"{said}, {'cropped to the middle' if config.fit == 'crop' else 'stretched where not square'}")
+    return target
+
+
+def _size(sizes: list[tuple[int, int]], cap: int) -> tuple[int, int, str]:
+    """Return height and width for pictures of these sizes (width, height), and what was chosen if it is not theirs."""
+    if len(set(sizes)) == 1 and max(sizes[0]) <= cap:
+        return sizes[0][1], sizes[0][0], ""
+    shorter = int(median(map(min, sizes)))
+    side = min(shorter, cap)
+    why = (
+        f"the cap (the median of the shorter sides is {shorter})"
+        if side < shorter
+        else "the median of the shorter sides"
+    )
+    return side, side, f"all pictures are brought to {side}x{side}, {why}"
+
+
+@dataclass
+class _Kept:
+    """What is known of the pictures that were written, in their order. rows: their numbers in the source's split."""
+
+    rows: list[int] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    thumbnails: list[np.ndarray] = field(default_factory=list)
+    means: list[np.ndarray] = field(default_factory=list)
+    traits: Counter[str] = field(default_factory=Counter)
+
+
+def _write_images(
+    path: Path, split: Split, target: "Target", config: ImportConfig, found: Pictures, name: str
+) -> _Kept:
+    """Decode a split into an array, picture by picture; what is broken is skipped.
+
+    Raises:
+        InputError: too many are.
+    """
+    from pud.exchange.import_decoding import decode, reason_of
+
+    def decoded(index: int) -> "Decoded | str":
+        raw: Raw | None = None
+        try:
+            raw = split.picture(index)
+            return decode(raw, _region(split, index, config), target)
+        except Exception as error:
+            return reason_of(error, raw)
+
+    kept, count = _Kept(), len(split.names)
+    limit = config.skipped_limit * (sum(len(one.names) for one in found.splits.values()) + len(found.skipped))
+    with path.open("wb") as file:
+        file.write(_header(0, target))  # of the same length whatever the count
+        for row, one in enumerate(track(_in_order(decoded, range(count), config.workers), f"import {name}", count)):
+            if isinstance(one, str):
+                found.skipped.append((split.names[row], one))
+            else:
+                file.write(one.pixels.data)
+                kept.rows.append(row)
+                kept.sizes.append(one.size)
+                kept.thumbnails.append(one.thumbnail)
+                kept.means.append(one.mean)
+                kept.traits.update(one.traits)
+            if len(found.skipped) > limit:
+                raise InputError(
+                    f"{len(found.skipped):,} pictures cannot be used, more than {100 * config.skipped_limit:g} % "
+                    f"(--skipped-limit): {_reasons(found.skipped)}; mend or remove them, or allow more"
+                )
+        file.seek(0)
+        file.write(_header(len(kept.rows), target))
+    return kept
+
+
+def _header(count: int, target: "Target") -> bytes:
+    """Return how an array of bytes begins; NumPy leaves room in it for any count."""
+    buffer = io.BytesIO()
+    shape = (count, target.channels, target.height, target.width)
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def _tell(
+    folder: Path, split: Split, kept: _Kept, labels: np.ndarray, config: ImportConfig, found: Pictures
+) -> dict[str, Any]:
+    """Write the table of the pictures of a split, and return what import.json says of them."""
+    import pyarrow
+    import pyarrow.parquet
+
+    count = len(kept.rows)
+    thumbnails = np.array(kept.thumbnails, np.uint8).reshape(count, 8, 9)
+    first = near_duplicates(thumbnails, np.array(kept.means, np.uint8).reshape(count, 3), config.near)
+    widths, heights = np.array(kept.sizes, np.int32).reshape(count, 2).T
+    columns = {
+        "index": np.arange(count),
+        "name": [split.names[row] for row in kept.rows],
+        "width": widths,
+        "height": heights,
+        "duplicate_of": first,
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / TABLE)
+    copies = np.flatnonzero(first >= 0)
+    return {
+        "counts": np.bincount(labels, minlength=len(found.classes)).tolist(),
+        "traits": dict(sorted(kept.traits.items())),
+        "near_duplicates": len(copies),
+        "near_duplicates_of_another_class": int((labels[copies] != labels[first[copies]]).sum()),
+        "widths": [int(widths.min()), int(np.median(widths)), int(widths.max())],
+        "heights": [int(heights.min()), int(np.median(heights)), int(heights.max())],
+    }
+
+
+def _reasons(skipped: list[tuple[str, str]]) -> str:
+    """Return the first of what was skipped, in words."""
+    more = f" and {len(skipped) - SHOWN_NAMES:,} more" if len(skipped) > SHOWN_NAMES else ""
+    return "; ".join(f"{shown(name)} {reason}" for name, reason in skipped[:SHOWN_NAMES]) + more
+
+
+def summary(content: dict[str, Any]) -> str:
+    """Return what an import.json says, in a few lines for people."""
+    classes, (channels, height, width) = content["classes"], content["shape"]
+    lines = [
+        f"{content['source']}, read as {content['form']}: {len(classes)} classes, {width}x{height} in "
+        f"{'grey' if channels == 1 else 'colour'}"
+    ]
+    for name, split in content["splits"].items():
+        counts = split["counts"]
+        few, many = int(np.argmin(counts)), int(np.argmax(counts))
+        (low_w, _, high_w), (low_h, _, high_h) = split["widths"], split["heights"]
+        were = f"{low_w}x{low_h}" if (low_w, low_h) == (high_w, high_h) else f"{low_w}x{low_h} to {high_w}x{high_h}"
+        lines.append(
+            f"{name}: {sum(counts):,} pictures of {were}; classes of {counts[few]:,} ({shown(classes[few])}) to "
+            f"{counts[many]:,} ({shown(classes[many])})"
+        )
+        lines += [f"  {number:,} {trait}" for trait, number in split["traits"].items()]
+        if copies := split["near_duplicates"]:
+            other = split["near_duplicates_of_another_class"]
+            lines.append(f"  {copies:,} near-duplicates of earlier ones, {other:,} of these with another label")
+    if content["skipped"]:
+        pairs = [(one["name"], one["reason"]) for one in content["skipped"]]
+        lines.append(f"skipped: {len(pairs):,}: {_reasons(pairs)}")
+    return "\n".join([*lines, *(f"note: {note}" for note in content["notes"])])

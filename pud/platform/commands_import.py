@@ -1,0 +1,26 @@
+"""The command that makes a data set of a stranger's pictures."""
+
+from pathlib import Path
+
+import click
+
+from pud.exchange.importing import SHEET, ImportConfig, import_pictures, summary
+from pud.exchange.pictures import FORMS
+from pud.platform.options import FOLDER, seed_option, settings
+
+
+@click.command("import")
+@click.argument("source", type=FOLDER)
+@click.option("--out", type=FOLDER, default=Path("data"), show_default=True, help="Folder to write.")
+@click.option(
+    "--form",
+    type=click.Choice(FORMS.names()),
+    default=None,
+    help="How the pictures lie there  [default: found from the files].",
+)
+@seed_option
+@settings(ImportConfig)
+def import_command(source: Path, out: Path, form: str | None, seed: int, config: ImportConfig) -> None:
+    """Make a data set of pictures: a folder for each class, a table of path and label, arrays, or a published set."""
+    content = import_pictures(source, out, config, seed=seed, form=form or "")
+    click.echo(f"{summary(content)}\nwritten: {out}, to look at: {out / SHEET}")
