@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 T = TypeVar("T")
 
@@ -76,6 +75,8 @@ class _SharedNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
+        from torch.distributed.nn.functional import all_reduce  # a third of a second, of several processes only
+
         values, over = x.float(), [0, *range(2, x.dim())]
         here = torch.stack(
             [values.sum(over), values.square().sum(over), values.new_full((x.shape[1],), x[:, 0].numel())]

@@ -28,9 +28,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import scipy.special
-from scipy.stats import rankdata, spearmanr
-from sklearn.metrics import roc_auc_score
+import scipy  # its parts are imported where they are first used
 from threadpoolctl import threadpool_limits
 
 from pud.base.config import Count, Part, Range, Share
@@ -105,7 +103,8 @@ def not_to_be_judged(infected: InfectedEvidence, config: DetectConfig) -> dict[i
 
 def perturbation_consistency(evidence: InfectedEvidence) -> np.ndarray:
     """Return (n,) in (0, 1]: the mean rank of how well the given label survives noise and mixing."""
-    return (rankdata(evidence.noise_survival) + rankdata(evidence.mix_survival)) / (2 * len(evidence.labels))
+    ranks = map(scipy.stats.rankdata, (evidence.noise_survival, evidence.mix_survival))
+    return sum(ranks) / (2 * len(evidence.labels))
 
 
 def prediction_change(infected: np.ndarray, current: np.ndarray) -> np.ndarray:
@@ -261,7 +260,9 @@ def que_hypotheses(
     ]
     if cues.change is not None:
         found += [values + cues.change for values in found]
-    return [values for values in found if not scored or spearmanr(values, score).statistic > config.agreement]
+    return [
+        values for values in found if not scored or scipy.stats.spearmanr(values, score).statistic > config.agreement
+    ]
 
 
 def part(
@@ -346,6 +347,8 @@ def is_filled_with_believed(
 
 def is_opposed(suspicion: np.ndarray, odds: np.ndarray) -> bool:
     """Tell whether suspicions (m,) rank images with mislabelling odds above 0 below the rest."""
+    from sklearn.metrics import roc_auc_score  # a second of imports
+
     put = odds > 0
     return bool(put.any() and not put.all() and roc_auc_score(put, suspicion) < 0.5)
 
@@ -363,6 +366,8 @@ def is_sure(evidence: InfectedEvidence, members: np.ndarray, accused: np.ndarray
     """Tell whether the model is about as sure of a class's accused as of its others (AUROC of the largest logit)."""
     if not accused.any() or accused.all():
         return False
+    from sklearn.metrics import roc_auc_score
+
     return bool(roc_auc_score(accused, evidence.logits[members].max(1)) >= config.sureness)
 
 

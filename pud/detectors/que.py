@@ -8,8 +8,7 @@ features (m, d) of a class, not one for each choice of anchors.
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
-from scipy.stats import rankdata
+import scipy
 
 RANK_TOLERANCE = 1e-6  # singular values below this share of the largest are none
 
@@ -107,9 +106,9 @@ def refined_que_scores(
     The anchors are first the ``fraction`` with the lowest cue (all, where the cue says nothing), then those that rank
     lowest in the cue and in the last scores together: poison that had slipped in leaves.
     """
-    order = rankdata(cue)
+    order = scipy.stats.rankdata(cue)
     for _ in range(max(1, refinements)):
         anchors = order <= np.quantile(order, fraction)
         scores = anchored_que_scores(points, anchors, alpha, images_per_dimension)
-        order = rankdata(cue) + rankdata(scores)
+        order = scipy.stats.rankdata(cue) + scipy.stats.rankdata(scores)
     return scores

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from scipy.stats import median_abs_deviation
+import scipy
 
 from pud.base.config import Count, Positive
 from pud.detectors.contract import Detection, Detector
@@ -72,7 +72,7 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
             centre = np.median(own, axis=0)
             away = [np.linalg.norm(own[group].mean(0) - centre) for group in (upper, ~upper)]
             far[members] = upper if away[0] > away[1] else ~upper
-    deviation = median_abs_deviation(statistic, scale="normal") + 1e-12
+    deviation = scipy.stats.median_abs_deviation(statistic, scale="normal") + 1e-12
     anomaly = (statistic - np.median(statistic)) / deviation
     suspicion = anomaly[labels] * np.where(far, 1.0, 0.5)
     return Detection.of_accusations(suspicion, far & (anomaly[labels] > config.limit), infected)

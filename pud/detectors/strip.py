@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from scipy.stats import median_abs_deviation, norm
+import scipy
 
 from pud.base.config import Part
 from pud.base.errors import InputError
@@ -34,8 +34,8 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
     entropy = infected.mix_entropy.astype(np.float64)
     if not entropy.any():
         raise InputError("this probe mixed no images, by which strip decides: probe with mix_draws of at least 1")
-    width = median_abs_deviation(entropy, scale="normal")
-    threshold = np.median(entropy) + width * norm.ppf(config.false_rejection)
+    width = scipy.stats.median_abs_deviation(entropy, scale="normal")
+    threshold = np.median(entropy) + width * scipy.stats.norm.ppf(config.false_rejection)
     return Detection.of_accusations(-entropy, entropy < threshold, infected)
 
 

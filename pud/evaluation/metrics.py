@@ -1,7 +1,6 @@
 """Metrics as reductions of logits and verdicts. Every scalar is a fraction."""
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from pud.attacks.ground_truth import GroundTruth
@@ -58,6 +57,8 @@ def verdict_metrics(suspicion: np.ndarray, accused: np.ndarray, truth: GroundTru
     Cover images, which carry a trigger and their true label, are neither: their rate has its own name. What cannot be
     said, as the true positive rate of a clean data set, is None.
     """
+    from sklearn.metrics import roc_auc_score  # a second of imports, which the infected stage does without
+
     poisoned, clean = truth.poisoned, ~truth.poisoned & ~truth.cover
 
     def rate(group: np.ndarray) -> float | None:

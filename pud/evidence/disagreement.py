@@ -1,7 +1,7 @@
 """Where a model's predictions disagree with the given labels, and what that says of them. Logits are (n, k)."""
 
 import numpy as np
-import scipy.special
+import scipy
 
 DOUBT_LIMIT = 6.0  # of log odds either way: beyond it a model says no more than how long it was trained
 

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
-import scipy.special
-from sklearn.cluster import kmeans_plusplus
+import scipy
 
 TWO_POPULATIONS = 5.5  # Ashman's D in features: hard images of clean classes reach 4.5 (docs/decisions.md)
 STARTS, STEPS, TOLERANCE, LEAST_VARIANCE = 3, 100, 1e-3, 1e-6  # of a mixture; the last three as scikit-learn has them
@@ -47,6 +45,8 @@ class TwoGaussians:
 
 def nearer_to_the_second(values: np.ndarray, random: np.random.RandomState) -> np.ndarray:
     """Return which of two means of values (n,) is the nearer, bool (n,), by k-means from a random start."""
+    from sklearn.cluster import kmeans_plusplus  # a second
+
     centred = values - values.mean()
     centres = kmeans_plusplus(centred[:, None], 2, random_state=random)[0][:, 0]
     second = np.zeros(len(values), bool)

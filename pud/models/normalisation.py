@@ -3,8 +3,8 @@
 import copy
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from pud.data.images import pixels
 from pud.models.contract import Classifier
@@ -35,7 +35,7 @@ def hint(
     as_it_is = logits(model, images, device).argmax(1).numpy()
     counts = np.zeros((model.head.out_features,) * 2)
     np.add.at(counts, (as_it_is, labels), 1)
-    rows, order = linear_sum_assignment(counts, maximize=True)
+    rows, order = scipy.optimize.linear_sum_assignment(counts, maximize=True)
     found = [(counts[rows, order].sum() / len(labels), f"the classes were in the order {order.tolist()}: reorder them")]
     sample, channels = pixels(images), images.shape[1]
     own = (sample.mean((0, 2, 3)).tolist(), sample.std((0, 2, 3)).clamp(min=1e-3).tolist())
