@@ -280,7 +280,7 @@ def test_classes_that_could_not_be_judged_are_named_with_the_reason_and_not_acqu
 
 
 def test_no_verdict_is_surer_than_sure() -> None:
-    assert "more than 99\u00a0%" in sureness(BACKDOOR, 1.0)
+    assert "over 99\u00a0%" in sureness(BACKDOOR, 1.0)
     assert "not known" in sureness(BACKDOOR, 0.5)
     assert sureness(BACKDOOR, None) == ""
 
@@ -306,8 +306,12 @@ def test_a_rehearsal_shows_the_rows_with_the_truth(tmp_path: Path) -> None:
     assert all(figure in rows for figure in ("99.1 %", "0.4 %", "91.3 %", "0.1 %", "77.0 %"))
 
 
-def test_a_repair_that_judged_nothing_says_so(tmp_path: Path) -> None:
-    page = page_of(found(REPAIR, detections=[], verdict={}), tmp_path)
+@pytest.mark.parametrize("code", ["", CANNOT_BE_JUDGED])
+def test_a_repair_that_judged_nothing_says_so(code: str, tmp_path: Path) -> None:
+    unjudged = dict.fromkeys("0123", "the data were said to be clean")
+    verdict = {"verdict_code": code, "unjudged": unjudged, "target_labels": []} if code else {}
+    page = page_of(found(REPAIR, detections=[], verdict=verdict), tmp_path)
+    assert "could not be judged" not in page.text
     assert "Repaired, not judged" in page.text
     assert "changes" in page.ids()
     assert "classes" not in page.ids()
@@ -318,6 +322,27 @@ def test_charts_say_their_figures_in_words(tmp_path: Path) -> None:
     assert len(alts) == 5
     assert "given 95.1\u00a0%, round 1 80.2\u00a0%, repaired 85.3\u00a0%" in alts[0]
     assert "Accused pictures, by look: look 1 25, look 2 50." in alts
+
+
+def test_looks_of_which_only_the_report_tells_are_shown_all_the_same(tmp_path: Path) -> None:
+    told = [
+        {"accused_images": accused, "images": 400, "verdict": BACKDOOR, "target_labels": [0], "confidence": 0.8}
+        for accused in (25, 40, 50)
+    ]
+    whole = found()
+    report = {**whole.report, "rounds": [row(0.8, 0.6, detection=one) for one in told[:2]]} if whole.report else {}
+    report["purified"] = row(0.853, 0.77, detection=told[2])
+    page = page_of(dataclasses.replace(whole, detections=whole.detections[1:], report=report), tmp_path)
+    assert "Accused pictures, by look: look 1 25, look 2 40, look 3 50." in [one["alt"] for one in page.all("img")]
+
+
+def test_what_would_mend_a_model_that_does_not_know_its_data_is_told(tmp_path: Path) -> None:
+    verdict = {"verdict_code": CANNOT_BE_JUDGED, "confidence": 0.5, "target_labels": [], "hint": "it would if <b>"}
+    whole = nothing()
+    unjudged = {"unjudged": dict.fromkeys("0123", "the model does not know it")}
+    text = page_of(dataclasses.replace(whole, verdict=verdict | unjudged), tmp_path).text
+    assert "It would if <b>." in text
+    assert "none of 4 classes could be judged" in text
 
 
 def test_the_answers_before_and_after_are_counted(tmp_path: Path) -> None:

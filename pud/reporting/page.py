@@ -19,6 +19,7 @@ from pud.reporting.page_words import (
     KINDS,
     NAME_LENGTH,
     NAMED,
+    NOT_JUDGED,
     REHEARSAL,
     REPAIR,
     SCAN,
@@ -81,11 +82,11 @@ def _verdict(findings: Findings) -> dict[str, Any]:
     classes = len(last.separation) if last else len(findings.classes)
     targets, unjudged = ([findings.class_name(label) for label in of] for of in (findings.targets, findings.unjudged))
     facts = [("Pictures looked at", f"{n:,} in {amount(classes, 'class', 'classes')}")]
-    if last:
+    if last and code != NOT_JUDGED:
         facts += [("Accused", amount(accused, "picture")), ("Not sure of", amount(unsure, "picture"))]
     if verdict.get(GIVEN_ACCURACY) is not None:
         facts.append(("The given model answers as labelled", f"{percent(verdict[GIVEN_ACCURACY])} of them"))
-    notes = [short(note, TEXT_LENGTH) for note in verdict.get("notes", ())]
+    hint = short(verdict.get("hint", ""), TEXT_LENGTH)
     reasons = [short(reason, TEXT_LENGTH) for reason in findings.unjudged.values()]
     return {
         "style": code.replace(" ", "-") or "not-judged",
@@ -94,11 +95,11 @@ def _verdict(findings: Findings) -> dict[str, Any]:
         "lead": lead(code, targets, accused, n, len(unjudged), classes),
         "sureness": sureness(code, verdict.get("confidence", last.confidence if last else None)),
         "facts": facts,
-        "said": short(verdict.get("verdict", ""), TEXT_LENGTH),
+        "said": short(verdict.get("verdict", ""), TEXT_LENGTH) if code != NOT_JUDGED else "",
         "rehearsal": findings.kind == REHEARSAL,
         "unjudged": list(zip(unjudged, reasons, strict=True))[:NAMED],
         "without_row": max(0, len(unjudged) - NAMED),
-        "limits": [*notes, *limits(code, findings.kind, unsure, unknown)],
+        "limits": [*([f"{hint[0].upper()}{hint[1:]}."] if hint else []), *limits(code, findings.kind, unsure, unknown)],
         "advice": advice(code, findings.kind, unjudged),
     }
 

@@ -86,7 +86,8 @@ def _lost(findings: Findings, answers: Answers) -> str:
     worst = int(np.argmax(before - after))
     if before[worst] <= after[worst]:
         return ""
+    which = "its pictures that are not accused" if findings.accused.any() else "its pictures"
     return (
-        f"The class that lost most is {findings.class_name(worst)}: of its pictures that are not accused "
+        f"The class that lost most is {findings.class_name(worst)}: of {which} "
         f"{percent(float(before[worst]))} were answered as labelled before, and {percent(float(after[worst]))} after."
     )

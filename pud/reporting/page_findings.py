@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pud.detectors.contract import POISONED, Detection
+from pud.detectors.contract import CANNOT_BE_JUDGED, POISONED, Detection
 from pud.reporting.page_pictures import Picture, picture
-from pud.reporting.page_words import NOT_JUDGED, short
+from pud.reporting.page_words import NOT_JUDGED, REPAIR, short
 
 GIVEN_ACCURACY = "given_label_accuracy"
 
@@ -21,7 +21,7 @@ class Findings:
     title: what was looked at. kind: scan, defence, repair or rehearsal. images: uint8 (n, c, h, w), which may be a
     memory map; labels: int64 (n,), as given; classes: their names, or none; names: of the pictures in their source.
     detections: one a look at the data, the last one counts; none where nothing was judged. verdict: the content of
-    ``verdict.json``; its ``notes``, if any, are sentences on what the verdict does not know. report: the stages as in
+    ``verdict.json``; its ``hint``, if any, is why the model does not know the data. report: the stages as in
     ``report.json``, whose rows may lack what needs the truth. logits_before, logits_after: float32 (n, k), of the model
     as given and as repaired. parameters: of every step, nested or not. digests: of every input and output. command: how
     to repeat the run.
@@ -49,8 +49,9 @@ class Findings:
 
     @property
     def code(self) -> str:
-        """What was concluded, as in a detection; NOT_JUDGED where nothing was looked at."""
-        return str(self.verdict.get("verdict_code") or (self.last.conclusion if self.last else NOT_JUDGED))
+        """What was concluded, as in a detection; NOT_JUDGED where nothing was looked at, as in a mere repair."""
+        concluded = str(self.verdict.get("verdict_code") or (self.last.conclusion if self.last else NOT_JUDGED))
+        return NOT_JUDGED if self.kind == REPAIR and concluded == CANNOT_BE_JUDGED else concluded
 
     @cached_property
     def accused(self) -> np.ndarray:
@@ -66,7 +67,9 @@ class Findings:
 
     @property
     def unjudged(self) -> dict[int, str]:
-        """Why, of each class that could not be judged."""
+        """Why, of each class that could not be judged although it was to be."""
+        if self.code == NOT_JUDGED:
+            return {}
         return {int(label): str(reason) for label, reason in sorted(dict(self.verdict.get("unjudged") or {}).items())}
 
     def class_name(self, label: int) -> str:

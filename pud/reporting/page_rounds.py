@@ -1,5 +1,6 @@
 """The rounds on the page: how good the model is after each, whom each look at the data accuses, and the truth."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from pud.detectors.contract import POISONED, UNSURE, Detection
@@ -21,6 +22,23 @@ DRIFT = {"share_to_target": "under attack, go to the target"}
 TRUE = {key: KNOWN[key] for key in (CLEAN_ACCURACY, ROBUST)} | EFFECT | RATES | DRIFT
 
 Stages = list[tuple[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Whom a look at the data accuses: how many images, and of how many it is not sure; None where nobody kept it."""
+
+    accused: int | None
+    unsure: int | None
+    targets: list[int]
+    conclusion: str
+    confidence: float
+
+    @classmethod
+    def of(cls, one: Detection) -> "Look":
+        """Return what a detection tells."""
+        accused, unsure = (int((one.verdict == verdict).sum()) for verdict in (POISONED, UNSURE))
+        return cls(accused, unsure, one.target_labels, one.conclusion, one.confidence)
 
 
 def stages(findings: Findings) -> Stages:
@@ -47,22 +65,35 @@ def attack_words(rows: Stages) -> str:
     return f"Under attack means: {' or '.join(sorted(told))}." if told else ""
 
 
+def looks(findings: Findings) -> list[Look]:
+    """Return all looks at the data: of the detections, or where only the last one is there as the report tells them."""
+    judged = [row["detection"] for _, row in stages(findings) if row.get("detection")]
+    if len(findings.detections) >= len(judged):
+        return [Look.of(one) for one in findings.detections]
+    return [
+        Look(one.get("accused_images"), None, one["target_labels"], one.get("verdict", ""), one["confidence"])
+        for one in judged
+    ]
+
+
 def rounds(findings: Findings) -> dict[str, Any] | None:
     """Return the rounds as charts and tables; None where there was one look and no repair."""
-    rows, seen = stages(findings), findings.detections
+    rows, seen = stages(findings), looks(findings)
     if len(rows) < 2 and len(seen) < 2:
         return None
-    names, looks = [name for name, _ in rows], _looks(len(seen))
+    names, numbers = [name for name, _ in rows], [f"look {index + 1}" for index in range(len(seen))]
     known = _series([row for _, row in rows], KNOWN)
     charts = [lines("The model, by round", names, known)] if known else []
     if effect := _series([row for _, row in rows], EFFECT):
-        charts.append(lines("The attack, by round (by the truth)", names, effect))
+        charts.append(lines("The attack, by round (truth)", names, effect))
+    accused = [one.accused for one in seen if one.accused is not None]
     if len(seen) > 1:
-        charts.append(bars("Accused pictures, by look", looks, [_count(one, POISONED) for one in seen]))
-        charts.append(lines("Confidence, by look", looks, {"confidence": [one.confidence for one in seen]}))
-    judged = [row["detection"] for _, row in rows if row.get("detection")]
-    if rates := _series(judged, RATES):
-        charts.append(lines("The accusations, by look (by the truth)", _looks(len(judged)), rates))
+        if len(accused) == len(seen):
+            charts.append(bars("Accused pictures, by look", numbers, accused))
+        charts.append(lines("Confidence, by look", numbers, {"confidence": [one.confidence for one in seen]}))
+    rates = _series([row["detection"] for _, row in rows if row.get("detection")], RATES)
+    if rates and all(len(values) == len(seen) for values in rates.values()):
+        charts.append(lines("The accusations, by look (truth)", numbers, rates))
     return {
         "charts": charts,
         "measures": list(known),
@@ -70,12 +101,8 @@ def rounds(findings: Findings) -> dict[str, Any] | None:
             (name, *(percent(values[index]) for values in known.values())) for index, name in enumerate(names) if known
         ],
         "attack": attack_words(rows),
-        "looks": [_look(findings, name, one) for name, one in zip(looks, seen, strict=True)],
+        "looks": [_look_row(findings, name, one) for name, one in zip(numbers, seen, strict=True)],
     }
-
-
-def _looks(n: int) -> list[str]:
-    return [f"look {index + 1}" for index in range(n)]
 
 
 def _series(rows: list[dict[str, Any]], named: dict[str, str]) -> dict[str, list[float | None]]:
@@ -84,13 +111,9 @@ def _series(rows: list[dict[str, Any]], named: dict[str, str]) -> dict[str, list
     return {name: values for name, values in series.items() if any(value is not None for value in values)}
 
 
-def _count(one: Detection, verdict: str) -> int:
-    return int((one.verdict == verdict).sum())
-
-
-def _look(findings: Findings, name: str, one: Detection) -> tuple[str, ...]:
-    targets = listed([findings.class_name(label) for label in one.target_labels]) or one.conclusion
-    counts = (f"{_count(one, verdict):,}" for verdict in (POISONED, UNSURE))
+def _look_row(findings: Findings, name: str, one: Look) -> tuple[str, ...]:
+    targets = listed([findings.class_name(label) for label in one.targets]) or one.conclusion
+    counts = ("–" if count is None else f"{count:,}" for count in (one.accused, one.unsure))
     return name, *counts, targets, chance(one.confidence)
 
 

@@ -54,7 +54,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def chance(confidence: float) -> str:
     """Return a confidence as a percentage, which is never all of it."""
-    return "more than 99\u00a0%" if confidence >= SURE else percent(confidence, 0)
+    return "over 99\u00a0%" if confidence >= SURE else percent(confidence, 0)
 
 
 def amount(n: int, noun: str, plural: str = "") -> str:
@@ -84,8 +84,10 @@ def lead(code: str, targets: Sequence[str], accused: int, images: int, unjudged:
         )
     if code == CANNOT_BE_JUDGED:
         of, others = amount(classes, "class", "classes"), amount(classes - unjudged, "other class", "other classes")
-        rest = f" In the {others} none was found." if unjudged < classes else ""
-        return f"Whether there is a backdoor is not known: {unjudged:,} of {of} could not be judged.{rest}"
+        if unjudged >= classes:
+            return f"Whether there is a backdoor is not known: none of {of} could be judged."
+        rest = f"In the {others} none was found."
+        return f"Whether there is a backdoor is not known: {unjudged:,} of {of} could not be judged. {rest}"
     return "The model was repaired with pictures taken to be clean. Whether it had a backdoor was not looked into."
 
 
