@@ -96,8 +96,9 @@ bench: $(READY) $(DATA) ## the grid of attacks, defences and rivals into docs/re
 mlflow: $(READY) ## open the MLflow UI on the runs of this folder
 	$(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
 
-compile: $(READY) ## write pipelines/pud.yaml (ROUNDS=5 for other rounds, DATA_CACHE_PVC=NAME, DATA_GIB=20 for larger data)
-	$(foreach name,ROUNDS DATA_CACHE_PVC DATA_GIB,$(if $($(name)),$(name)=$($(name)))) $(BIN)/python -m pipelines.pud
+compile: $(READY) ## write pipelines/*.yaml (ROUNDS=5 for other rounds, DATA_CACHE_PVC=NAME, DATA_GIB=20 for larger data)
+	for name in pud scan defend; do \
+	  $(foreach name,ROUNDS DATA_CACHE_PVC DATA_GIB,$(if $($(name)),$(name)=$($(name)))) $(BIN)/python -m pipelines.$$name || exit 1; done
 
 wheel: $(READY) ## the Python package into build/dist
 	rm -rf build/dist build/lib

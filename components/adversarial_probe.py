@@ -36,7 +36,7 @@ def adversarial_probe(
             from_mapping(ProbeConfig, settings),
             seed=seed,
             device=device,
-            architecture=train_settings.get("architecture"),
+            architecture=train_settings.get("architecture") or None,
             probe_folder=Path(probe.path),
         )
         leave(metrics, values)

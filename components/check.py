@@ -5,14 +5,17 @@ from kfp import dsl
 
 @dsl.component(base_image="pud", install_kfp_package=False)
 def check(
-    attack: str,
-    attack_settings: dict,
-    train_settings: dict,
-    probe_settings: dict,
-    detect_settings: dict,
-    purify_settings: dict,
-    evaluate_settings: dict,
-    tracking: dict,
+    tracking: dict = {},  # noqa: B006
+    attack: str = "",
+    attack_settings: dict = {},  # noqa: B006  KFP wants plain defaults
+    model_settings: dict = {},  # noqa: B006
+    train_settings: dict = {},  # noqa: B006
+    probe_settings: dict = {},  # noqa: B006
+    detect_settings: dict = {},  # noqa: B006
+    purify_settings: dict = {},  # noqa: B006
+    evaluate_settings: dict = {},  # noqa: B006
+    gate_settings: dict = {},  # noqa: B006
+    formats: list = [],  # noqa: B006
 ) -> None:
     """Refuse what a step would refuse after hours: Kubeflow's own ``kfp run submit`` looks at no setting."""
     given = dict(locals())

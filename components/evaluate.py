@@ -52,7 +52,7 @@ def evaluate(
             previous_report=Path(previous_report.path) if previous_report else None,
             seed=seed,
             device=device,
-            architecture=train_settings.get("architecture"),
+            architecture=train_settings.get("architecture") or None,
             git_commit=git_commit or os.environ.get("PUD_COMMIT", ""),  # the image's
             data_uri=data_uri,
             tracking=tracking_of(tracking, job, job_name),

@@ -39,7 +39,7 @@ def purify(
             defence=defence.name,
             seed=seed,
             device=device,
-            architecture=train_settings.get("architecture"),
+            architecture=train_settings.get("architecture") or None,
             purified=Path(purified.path),
         )
         leave(metrics, values)

@@ -8,40 +8,22 @@ nested task's node selector replace that of an outer task of the same component,
 parameter into an exit handler.
 """
 
-import argparse
-import os
 from pathlib import Path
 from typing import Any
 
-from kfp import compiler, dsl
+from kfp import dsl
 
-from components.adversarial_probe import adversarial_probe
 from components.check import check
-from components.detect import detect
 from components.evaluate import evaluate
 from components.finish import finish
 from components.poison import poison
-from components.purify import purify
 from components.train import train
 from pipelines.placement import on_cpu_pool, on_gpu_pool, with_data
-from pud import __version__, defences, detectors
-from pud.adversarial.robustness import EvaluateConfig
+from pipelines.rounds import DETECT, EVALUATE, GPU_TOLERATIONS, PROBE, PURIFY, TRAIN, Rounds, main
+from pud import __version__
 from pud.attacks.poisoning import PoisonConfig
-from pud.base.config import as_parameters
-from pud.defences.pud import DEFAULT_PRESET, PRESETS
-from pud.detectors.pud import DetectConfig
-from pud.evidence.probing import ProbeConfig
-from pud.models.training import TrainConfig
-from pud.reporting.report import INFECTED, PURIFIED, ROUND
 
-ROUNDS = int(os.environ.get("ROUNDS", len(PRESETS[DEFAULT_PRESET].keep)))  # make compile ROUNDS=5
 COMPILED = Path(__file__).with_name("pud.yaml")
-
-# The settings of a step are one parameter; what a caller leaves out keeps the default of its config.
-TRAIN, PROBE, EVALUATE = as_parameters(TrainConfig()), as_parameters(ProbeConfig()), as_parameters(EvaluateConfig())
-DETECT = {"detector": detectors.DEFAULT, **as_parameters(DetectConfig())}
-PURIFY = {"defence": defences.DEFAULT, "preset": DEFAULT_PRESET}
-GPU_TOLERATIONS = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 
 
 @dsl.pipeline(name="defence")
@@ -102,7 +84,6 @@ def defence(
     with_data(on_cpu_pool(poisoned, *cpu).after(checked))
     dataset, ground_truth = poisoned.outputs["dataset"], poisoned.outputs["ground_truth"]
     trained = on_gpu_pool(train(dataset=dataset, settings=train_settings, seed=seed, device=device), *gpu)
-    model = trained.outputs["model"]
 
     def measure(stage: str, model: Any, **known: Any) -> Any:
         measured = evaluate(
@@ -123,38 +104,8 @@ def defence(
         )
         return on_gpu_pool(measured, *gpu, cached=False)
 
-    def assess(model: Any, measured: Any, infected_probe: Any) -> tuple[Any, Any]:
-        probed = adversarial_probe(
-            model=model,
-            dataset=dataset,
-            train_settings=train_settings,
-            settings=probe_settings,
-            seed=seed,
-            device=device,
-        )
-        # the next round begins when this one is measured, so that who watches sees each as it ends
-        probe = on_gpu_pool(probed, *gpu).after(measured).outputs["probe"]
-        detected = detect(infected_probe=infected_probe or probe, probe=probe, settings=detect_settings)
-        return probe, on_cpu_pool(detected, *cpu).outputs["detection"]
-
-    measured = measure(INFECTED, model)
-    infected_probe = None
-    for _ in range(ROUNDS):
-        probe, detection = assess(model, measured, infected_probe)
-        infected_probe = infected_probe or probe
-        purified = purify(
-            model=model,
-            dataset=dataset,
-            detection=detection,
-            train_settings=train_settings,
-            settings=purify_settings,
-            seed=seed,
-            device=device,
-        )
-        model = on_gpu_pool(purified, *gpu).outputs["purified"]
-        measured = measure(ROUND, model, detection=detection, previous_report=measured.outputs["report"])
-    _, detection = assess(model, measured, infected_probe)
-    measure(PURIFIED, model, detection=detection, previous_report=measured.outputs["report"])
+    rounds = Rounds(dataset, train_settings, probe_settings, detect_settings, seed, device, cpu, gpu)
+    rounds.run(trained.outputs["model"], purify_settings, measure)
 
 
 @dsl.pipeline(name="pud", description="Progressive Unified Defense against backdoors and adversarial examples")
@@ -218,15 +169,5 @@ def pud(
         )
 
 
-def compile_to(path: Path) -> None:
-    """Write the compiled pipeline; without KFP's header, whose order of defaults changes from process to process."""
-    compiler.Compiler().compile(pud, str(path))
-    lines = path.read_text().splitlines(keepends=True)
-    start = next(index for index, line in enumerate(lines) if not line.startswith("#"))
-    path.write_text("# Compiled from pipelines/pud.py by `make compile`.\n" + "".join(lines[start:]))
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Compile the pipeline.")
-    parser.add_argument("out", nargs="?", type=Path, default=COMPILED)
-    compile_to(parser.parse_args().out)
+    main(pud, COMPILED)

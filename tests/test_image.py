@@ -21,7 +21,8 @@ import pytest
 import urllib3
 from servers import free_port
 
-from pipelines.pud import COMPILED, ROUNDS
+from pipelines.pud import COMPILED
+from pipelines.rounds import ROUNDS
 from pud.platform.local_run import without_retries
 from pud.reporting.report import load_report
 

@@ -21,7 +21,8 @@ from kfp.dsl.types.type_utils import InconsistentTypeException
 
 from components.artifacts import Detection, GroundTruth, Probe, Report
 from pipelines.placement import DATA_GIB, SCRATCH_GIB, SCRATCH_NAME
-from pipelines.pud import COMPILED, ROUNDS
+from pipelines.pud import COMPILED
+from pipelines.rounds import ROUNDS
 from pud.artifacts.ground_truth import load_truth
 from pud.artifacts.storage import MOUNTED_CA
 from pud.base.errors import InputError

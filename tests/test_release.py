@@ -242,7 +242,7 @@ def test_wheels_are_downloaded_under_the_lock_s_hashes_and_so_is_what_builds_the
 
 def test_what_the_pipeline_is_compiled_for_reaches_the_compiler() -> None:
     given = ["ROUNDS=5", "DATA_GIB=16", "DATA_CACHE_PVC=cache"]
-    (line,) = (line for line in would_run("compile", *given).splitlines() if "pipelines.pud" in line)
+    (line,) = (line for line in would_run("compile", *given).splitlines() if "-m pipelines." in line)
     assert set(given) <= set(line.split())
 
 

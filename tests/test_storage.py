@@ -32,7 +32,8 @@ from pud.attacks.poisoning import PoisonConfig
 from pud.base.errors import InputError
 from pud.data.images import folder_digest
 from pud.platform.cleanup import find_data, remove
-from pud.steps.poison import data_folder, poison_step
+from pud.steps.given import data_folder
+from pud.steps.poison import poison_step
 
 pytestmark = pytest.mark.cluster
 

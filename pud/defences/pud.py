@@ -87,7 +87,7 @@ PRESETS: dict[str, PurifyConfig] = {
     # model repair: adversarial fine-tuning on a clean data set, once
     "aft": PurifyConfig(
         keep=(1.0,),
-        epochs=(10,),
+        epochs=(10, 0),
         learning_rate=(0.01,),
         epsilon=(6 / 255,),
         steps=7,

@@ -36,6 +36,18 @@ def detection_metrics(detection: Detection, truth: GroundTruth) -> dict[str, obj
     }
 
 
+def accusations(detection: Detection) -> dict[str, object]:
+    """Return what a detection says of its images, where nobody knows the truth."""
+    return {
+        "accused_images": int((detection.verdict == POISONED).sum()),
+        "images": len(detection.verdict),
+        "verdict": detection.conclusion,
+        "target_labels": detection.target_labels,
+        "unjudged_labels": list(detection.unjudged),
+        "confidence": detection.confidence,
+    }
+
+
 def calibration_error(posterior: np.ndarray, poisoned: np.ndarray, *, bins: int = 10) -> float | None:
     """Return the expected calibration error of a posterior (n,) over the images that have one or are poisoned.
 

@@ -10,15 +10,18 @@ import click
 
 from pud import defences, detectors
 from pud.adversarial.robustness import EvaluateConfig
+from pud.artifacts.verdict import EXIT_CODES
 from pud.attacks.poisoning import PoisonConfig
 from pud.base.config import words_of
 from pud.base.errors import InputError
 from pud.base.files import is_full, read_json, room
 from pud.defences.pud import DEFAULT_PRESET, PRESETS, PurifyConfig
-from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
 from pud.detectors.pud import DetectConfig
 from pud.evidence.probing import ProbeConfig
 from pud.models.training import TrainConfig
+from pud.platform.commands_clean import clean_command
+from pud.platform.commands_examine import defend_command, scan_command
+from pud.platform.commands_history import compare_command, runs_command
 from pud.platform.options import (
     FOLDER,
     architecture_option,
@@ -37,12 +40,12 @@ from pud.platform.options import (
 )
 from pud.reporting.report import INFECTED, PURIFIED, ROUND, load_report, table
 
-EXIT_CODES = {NONE_FOUND: 0, BACKDOOR: 3, CANNOT_BE_JUDGED: 4}
 SECTIONS = {
-    "The whole pipeline on this machine, in this order": ("fetch", "run", "report"),
+    "A model and pictures of your own": ("scan", "defend"),
+    "A rehearsal on this machine, in this order": ("fetch", "run", "report"),
     "Its steps alone, in this order": ("poison", "train", "probe", "detect", "purify", "evaluate"),
     "On a cluster": ("doctor", "bootstrap", "submit"),
-    "Afterwards": ("verify", "sync", "gc"),
+    "Afterwards": ("runs", "compare", "clean", "verify", "sync", "gc"),
 }
 
 
@@ -59,7 +62,8 @@ class Commands(click.Group):
 def app() -> None:
     """Progressive Unified Defense: purify an infected image classifier and its poisoned training data.
 
-    To see it work: pud fetch, then pud run (some ten minutes). With a model and data of your own begin with pud probe.
+    With a model and pictures of your own: pud import, then pud scan. To see it work on a planted backdoor: pud fetch,
+    then pud run (some ten minutes).
     Every command has --help.
     """
 
@@ -344,6 +348,10 @@ def gc_command(runs: Path, data_cache: Path | None, days: float, yes: bool) -> N
 def report_command(folder: Path) -> None:
     """Print the table of a report."""
     click.echo(table(load_report(folder)))
+
+
+for command in (scan_command, defend_command, runs_command, compare_command, clean_command):
+    app.add_command(command)
 
 
 def main() -> None:

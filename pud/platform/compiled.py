@@ -31,8 +31,22 @@ NUMBERS = {"NUMBER_INTEGER": int, "NUMBER_DOUBLE": float}  # kfp.local takes no 
 
 
 def default_pipeline() -> Path:
-    """Return the compiled pipeline of this folder, else the one that came with the package."""
-    return PIPELINE if PIPELINE.is_file() else BUNDLED / PIPELINE
+    """Return the compiled rehearsal of this folder, else the one that came with the package."""
+    return pipeline_called(PIPELINE.stem)
+
+
+def pipeline_called(name: str) -> Path:
+    """Return the compiled pipeline of this name, of this folder, else the one that came with the package.
+
+    Raises:
+        InputError: there is none.
+    """
+    own = PIPELINE.with_name(f"{name}.yaml")
+    for path in (own, BUNDLED / own):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in (BUNDLED / PIPELINE).parent.glob("*.yaml")))
+    raise InputError(f"there is no pipeline {name!r}: choose one of {known}, or give the path of a compiled one")
 
 
 def root_of(pipeline: Path) -> Path:

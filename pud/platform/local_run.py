@@ -59,8 +59,6 @@ def run(
 ) -> dict[str, Any]:
     """Run ``pipeline`` into ``runs/<name>`` and return the report.
 
-    Tasks that an earlier run finished with the same inputs and the same code are taken from the cache.
-
     Raises:
         InputError: something is missing before the start, or a task failed; nothing finished is lost.
     """
@@ -72,31 +70,45 @@ def run(
     name = run_name(name or time.strftime(f"{attack}-%Y%m%d-%H%M%S"))
     data_uri = local_data(data_uri)
     folder = (runs / name).resolve()
-    tracking = None if no_tracking else _tracking(tracking_uri, experiment, folder)
+    tracking = None if no_tracking else tracking_of(tracking_uri, experiment, folder)
     arguments = {
         "data_uri": data_uri,
         "data_digest": dvc_digest(root, data_uri) if data_digest is None else data_digest,
         "attack": attack,
         "seed": seed,
         "device": device,
-        "tracking": _as_parameter(tracking),
+        "tracking": as_parameter(tracking),
         "git_commit": git_commit(root),
         "image": f"pud:{source_digest(root)}",
         **given,
     }
     arguments = checked(arguments, compiled, pipeline)
+    execute(pipeline, folder, arguments, tracking, cache=runs / ".cache")
+    return _finish(folder, started, tracking)
+
+
+def execute(
+    pipeline: Path, folder: Path, arguments: dict[str, Any], tracking: "Tracking | None", *, cache: Path
+) -> None:
+    """Run a compiled pipeline with checked arguments; its artifacts lie in ``folder/kfp``, its log in ``folder``.
+
+    Tasks that an earlier run finished with the same inputs and the same code are taken from the cache.
+
+    Raises:
+        InputError: a task failed; nothing finished is lost.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder) as lock, partial_folder(folder / "tmp") as scratch:
         try:
-            job = {"pipeline": str(pipeline.resolve()), "folder": str(folder), "arguments": arguments}
-            code = _watch(job, folder / "kfp.log", root, tracking, scratch, lock)
+            places = {"pipeline": pipeline, "folder": folder, "cache": cache}
+            job = {**{key: str(path.resolve()) for key, path in places.items()}, "arguments": arguments}
+            code = _watch(job, folder / "kfp.log", root_of(pipeline), tracking, scratch, lock)
         except KeyboardInterrupt:
             _close(tracking, "KILLED")
             raise
     if code:
         _close(tracking, "FAILED")
         raise InputError(f"{_reason(folder / 'kfp.log')} (the whole log: {folder / 'kfp.log'})")
-    return _finish(folder, started, tracking)
 
 
 @contextmanager
@@ -196,7 +208,7 @@ def git_commit(root: Path) -> str:
     return found.stdout.strip()
 
 
-def _tracking(uri: str, experiment: str, folder: Path) -> "Tracking":
+def tracking_of(uri: str, experiment: str, folder: Path) -> "Tracking":
     from pud.reporting.tracking import Tracking, check
 
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
@@ -206,7 +218,7 @@ def _tracking(uri: str, experiment: str, folder: Path) -> "Tracking":
     return tracking
 
 
-def _as_parameter(tracking: "Tracking | None") -> dict[str, Any]:
+def as_parameter(tracking: "Tracking | None") -> dict[str, Any]:
     """Return the pipeline parameter, which logs and caches keep: the URI, that may hold a password, is not in it."""
     if tracking is None:
         return {"off": True}
@@ -350,7 +362,7 @@ def _child(job: dict[str, Any]) -> None:
         pipeline_root=str(folder / "kfp"),
         raise_on_error=True,
         enable_caching=True,
-        cache_root=str(folder.parent / ".cache"),
+        cache_root=job["cache"],
     )
     pipeline = components.load_component_from_text(without_retries(Path(job["pipeline"]).read_text("utf-8-sig")))
     pipeline(**job["arguments"])

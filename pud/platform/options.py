@@ -12,7 +12,7 @@ import click
 from pud.base.config import as_parameters, from_mapping, words_of
 from pud.base.device import check_seed
 from pud.base.errors import InputError
-from pud.platform.compiled import PIPELINE, default_pipeline
+from pud.platform.compiled import PIPELINE, default_pipeline, pipeline_called
 
 Command = Callable[..., Any]
 FOLDER = click.Path(path_type=Path)
@@ -103,7 +103,8 @@ pipeline_option = click.option(
     type=FOLDER,
     default=default_pipeline,
     show_default=f"{PIPELINE}, else the package's own",
-    help="Compiled pipeline.",
+    callback=lambda context, parameter, path: path if path.suffix else pipeline_called(str(path)),
+    help="A compiled pipeline, or the name of one of ours: pud, scan, defend.",
 )
 parameter_option = click.option(
     "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Any pipeline parameter."

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from pud.base.files import read_json, write_json
 from pud.detectors.contract import CANNOT_BE_JUDGED
 
 FORMAT, OLDER = "pud-report/2", "pud-report/1"
-SCALARS = ("clean_accuracy", "attack_success_rate", "recovery_accuracy")
+# of a stage; which of them it has depends on whether there are a ground truth and test images
+SCALARS = ("given_label_accuracy", "clean_accuracy", "attack_success_rate", "recovery_accuracy")
 INFECTED, ROUND, PURIFIED = "infected", "round", "purified"
+NOTE_CHARACTERS = 8000  # what MLflow takes as the value of a tag
 UNTRACKED = "untracked.json"  # beside a report: what MLflow was lost for
 
 
@@ -39,7 +42,7 @@ def save_report(folder: Path, report: dict[str, Any]) -> None:
     write_json(folder / "report.json", report)
     rows = [{"round": index, **row} for index, (_, row) in enumerate(rows_of(report))]
     with (folder / "rounds.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["round", *SCALARS, "robust_accuracy"])
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     (folder / "metrics.json").write_text(json.dumps(rows[-1], indent=2) + "\n")
@@ -52,43 +55,57 @@ def stages_of(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return stages + ([(PURIFIED, report[PURIFIED])] if PURIFIED in report else [])
 
 
+def scalars_of(result: dict[str, Any]) -> dict[str, float]:
+    """Return the scalars that a stage has."""
+    return {key: result[key] for key in SCALARS if key in result}
+
+
 def rows_of(report: dict[str, Any]) -> list[tuple[str, dict[str, float]]]:
     """Return (name, scalars) of each stage; ``robust_accuracy`` is that under the stage's first attack."""
     return [
-        (name, {**{key: result[key] for key in SCALARS}, "robust_accuracy": result["robust_accuracy"][0]["value"]})
+        (name, {**scalars_of(result), "robust_accuracy": result["robust_accuracy"][0]["value"]})
         for name, result in stages_of(report)
     ]
 
 
+HEADERS = {
+    "given_label_accuracy": "given labels",
+    "clean_accuracy": "clean acc",
+    "attack_success_rate": "attack success",
+    "recovery_accuracy": "recovery",
+}
+
+
 def cells(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the report as the cells of a table, percentages: its header, then a row a stage."""
-    header = (
-        "",
-        "clean acc",
-        "attack success",
-        "recovery",
-        "robust accuracy",
-        "detection TPR / FPR",
-        "target",
-        "seconds",
-    )
-    lines: list[tuple[str, ...]] = [header]
-    for name, result in stages_of(report):
+    """Return the report as the cells of a table, percentages: its header, then a row a stage.
+
+    Without a ground truth the detections show how many images they accuse.
+    """
+    stages = stages_of(report)
+    known = [key for key in SCALARS if any(key in result for _, result in stages)]
+    rates = "detection TPR / FPR" if "attack" in report else "accused"
+    headers = (HEADERS[key] for key in known)
+    lines: list[tuple[str, ...]] = [("", *headers, "robust accuracy", rates, "target", "seconds")]
+    for name, result in stages:
         robust = ", ".join(
             f"{record['attack']}{'-' + str(record['steps']) if record['attack'] == 'PGD' else ''} "
             f"{100 * record['value']:.1f} (n={record['n']})"
             for record in result["robust_accuracy"]
         )
         found = result.get("detection")
-        rates = ""
-        if found:
-            hits, false = found["true_positive_rate"], found["false_positive_rate"]
-            rates = f"{'-' if hits is None else format(100 * hits, '.1f')} / {100 * false:.2f}"
         none = CANNOT_BE_JUDGED if found and found.get("unjudged_labels") else "none"
         target = (", ".join(map(str, found["target_labels"])) or none) if found else ""
         seconds = f"{result['seconds']:.0f}" if "seconds" in result else ""
-        lines.append((name, *(f"{100 * result[key]:.2f}" for key in SCALARS), robust, rates, target, seconds))
+        scalars = (f"{100 * result[key]:.2f}" for key in known)
+        lines.append((name, *scalars, robust, _accused(found) if found else "", target, seconds))
     return lines
+
+
+def _accused(found: dict[str, Any]) -> str:
+    if "accused_images" in found:
+        return f"{found['accused_images']:,} of {found['images']:,}"
+    hits, false = found["true_positive_rate"], found["false_positive_rate"]
+    return f"{'-' if hits is None else format(100 * hits, '.1f')} / {100 * false:.2f}"
 
 
 def table(report: dict[str, Any]) -> str:
@@ -98,3 +115,22 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def note_of(report: dict[str, Any]) -> str:
+    """Return a report as Markdown, such as MLflow's description of a run: what was done to the data, the table so far.
+
+    Its columns: ``cells``. Names come from data that others made: they are shown as they are.
+    """
+    known = {**report.get("attack", {}), "data set": report["dataset"]["name"]}
+    planted = {"attack" if key == "name" else key: value for key, value in known.items() if value != {}}
+    lines = [list(map(inert, row)) for row in cells(report)]
+    shown = [" | ".join(["", *line, ""]).strip() for line in lines]
+    about = ", ".join(f"{inert(key)} **{inert(value)}**" for key, value in planted.items())
+    return "\n".join([about, "", shown[0], "|---" * len(lines[0]) + "|", *shown[1:]])[:NOTE_CHARACTERS]
+
+
+def inert(text: object) -> str:
+    """Return a text that is no Markdown and no HTML, whatever is in it: all that could be is written as an entity."""
+    line = " ".join(str(text).split())[:200]
+    return re.sub(r"[^\w ,()=%.-]|_|(?<!\d)\.|\.(?!\d)", lambda found: f"&#{ord(found[0])};", line)

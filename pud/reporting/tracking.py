@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import stat
 import tempfile
 import time
@@ -35,7 +34,8 @@ from pud.base.errors import InputError, without_userinfo
 from pud.base.files import MAXIMUM_JSON_BYTES, within
 from pud.base.progress import say
 from pud.reporting.plots import plot_drift, plot_rounds, plot_suspicion
-from pud.reporting.report import INFECTED, PURIFIED, ROUND, SCALARS, UNTRACKED, cells, load_report
+from pud.reporting.report import INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, note_of
+from pud.reporting.report import scalars_of as stage_scalars
 from pud.steps.settings import EXPERIMENT_KIND
 
 RUN_KEY, ROUND_TAG, PARENT_TAG = "pud.run_key", "pud.round", "mlflow.parentRunId"
@@ -44,7 +44,7 @@ FOREIGN = ("RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "INVALID_PARAMETER_VA
 LOST = (MlflowException, OSError)
 SQLITE = "sqlite:///"
 SOURCE, COMMIT = {"mlflow.source.name": "pud", "mlflow.source.type": "JOB"}, "mlflow.source.git.commit"
-NOTE, NOTE_CHARACTERS = "mlflow.note.content", 8000  # of a tag's value: what MLflow takes
+NOTE = "mlflow.note.content"
 
 
 @dataclass(frozen=True)
@@ -160,32 +160,14 @@ def parent_run(client: MlflowClient, experiment_id: str, tracking: Tracking, pla
 
 def scalars_of(result: dict[str, Any]) -> dict[str, float]:
     """Return a stage's metrics under the names that MLflow shows."""
-    values = {key: result[key] for key in SCALARS}
+    values = stage_scalars(result)
     values |= {f"robust_accuracy_{record['attack']}".lower(): record["value"] for record in result["robust_accuracy"]}
-    rates = ("true_positive_rate", "false_positive_rate", "auroc", "calibration_error", "confidence")
-    found = {f"detection_{key}": result["detection"][key] for key in rates if "detection" in result}
-    values |= {key: value for key, value in found.items() if value is not None}
-    values |= {f"drift_{key}": value for key, value in result["drift"].items() if key != "n"}
+    found, rates = result.get("detection", {}), ("true_positive_rate", "false_positive_rate", "auroc")
+    for key in (*rates, "calibration_error", "confidence", "accused_images"):
+        if found.get(key) is not None:
+            values[f"detection_{key}"] = found[key]
+    values |= {f"drift_{key}": value for key, value in result.get("drift", {}).items() if key != "n"}
     return values | ({"seconds": result["seconds"]} if "seconds" in result else {})
-
-
-def note_of(report: dict[str, Any]) -> str:
-    """Return a report as Markdown, MLflow's description of a run: what was done to the data, and the table so far.
-
-    Its columns: ``pud.reporting.report.cells``. Names come from data that others made: they are shown as they are.
-    """
-    known = {**report.get("attack", {}), "data set": report["dataset"]["name"]}
-    planted = {"attack" if key == "name" else key: value for key, value in known.items() if value != {}}
-    lines = [list(map(_inert, row)) for row in cells(report)]
-    shown = [" | ".join(["", *line, ""]).strip() for line in lines]
-    about = ", ".join(f"{_inert(key)} **{_inert(value)}**" for key, value in planted.items())
-    return "\n".join([about, "", shown[0], "|---" * len(lines[0]) + "|", *shown[1:]])[:NOTE_CHARACTERS]
-
-
-def _inert(text: object) -> str:
-    """Return a text that is no Markdown and no HTML, whatever is in it: all that could be is written as an entity."""
-    line = " ".join(str(text).split())[:200]
-    return re.sub(r"[^\w ,()=%.-]|_|(?<!\d)\.|\.(?!\d)", lambda found: f"&#{ord(found[0])};", line)
 
 
 def log_stage(
@@ -228,7 +210,8 @@ def log_stage(
     if stage == PURIFIED:
         with tempfile.TemporaryDirectory() as scratch:
             plot_rounds(report, Path(scratch) / "rounds.png")
-            plot_drift(report, Path(scratch) / "drift.png")
+            if "drift" in result:
+                plot_drift(report, Path(scratch) / "drift.png")
             if detection:
                 plot_suspicion(load_detection(detection)[0], Path(scratch) / "suspicion.png")
             client.log_artifacts(parent, scratch, "plots")

@@ -1,4 +1,8 @@
-"""Step evaluate: the only one that opens the ground truth. Measures a model and a detection, extends the report."""
+"""Step evaluate: measures a model and a detection, and extends the report.
+
+It alone opens the ground truth, where there is one. A model and data from outside have none: then it measures what can
+be measured all the same.
+"""
 
 import dataclasses
 import json
@@ -21,16 +25,23 @@ from pud.artifacts.model import load_model
 from pud.artifacts.timing import timed_folder, timing
 from pud.attacks.ground_truth import GroundTruth
 from pud.base.config import as_parameters
-from pud.base.device import prepare_process, resolve_device
+from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.errors import without_userinfo
 from pud.base.progress import say
 from pud.data.images import LabelledImages, pixels
 from pud.data.readers import open_split
+from pud.detectors.contract import CLEAN, Detection
 from pud.evaluation.drift import adversarial_drift
-from pud.evaluation.metrics import attack_success_rate, clean_accuracy, detection_metrics, recovery_accuracy
+from pud.evaluation.metrics import (
+    accusations,
+    attack_success_rate,
+    clean_accuracy,
+    detection_metrics,
+    recovery_accuracy,
+)
 from pud.models.contract import Classifier
 from pud.models.inference import logits
-from pud.reporting.report import FORMAT, INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, save_report
+from pud.reporting.report import FORMAT, INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, save_report, scalars_of
 from pud.steps.probe import matching
 
 if TYPE_CHECKING:
@@ -67,11 +78,37 @@ def drift(
     return dataclasses.asdict(adversarial_drift(model, *moved, seed=seed))
 
 
+def accuracies_by_labels(
+    model: Classifier, train: LabelledImages, test: LabelledImages | None, device: torch.device
+) -> dict[str, Any]:
+    """Return accuracy on the given labels, and clean accuracy where there are test images: all without a truth."""
+    result: dict[str, Any] = {}
+    for name, split in (("given_label_accuracy", train), ("clean_accuracy", test)):
+        if split is not None:
+            result[name] = clean_accuracy(logits(model, split.images, device), torch.from_numpy(split.labels))
+            result[f"{name}_n"] = len(split.labels)
+    return result
+
+
+def attacked_images(
+    train: LabelledImages, test: LabelledImages | None, judged: Detection | None, count: int, *, seed: int
+) -> LabelledImages:
+    """Return images on which robust accuracy is measured: the first test images.
+
+    Without any they are training images, drawn by chance and the same at every stage unless they are accused.
+    """
+    if test is not None:
+        return dataclasses.replace(test, images=test.images[:count], labels=test.labels[:count])
+    order = torch.randperm(len(train.labels), generator=random_stream(seed, "evaluate")).numpy()
+    kept = order[judged.verdict[order] == CLEAN] if judged else order
+    return dataclasses.replace(train, images=train.images[kept[:count]], labels=train.labels[kept[:count]])
+
+
 def evaluate_step(
     stage: str,
     model: Path,
     dataset: Path,
-    ground_truth: Path,
+    ground_truth: Path | None,
     config: EvaluateConfig,
     *,
     report: Path,
@@ -87,6 +124,7 @@ def evaluate_step(
     """Measure ``model`` at a stage (infected, round or purified) and write the longer report into ``report``.
 
     Args:
+        ground_truth: None where nobody knows it; the test images may then be missing too.
         architecture: see ``load_model``.
         detection: what was detected at this stage; the infected model is judged by none.
         previous_report: the report that this one extends; the infected stage begins a new one.
@@ -96,24 +134,31 @@ def evaluate_step(
     prepare_process()
     where = resolve_device(device)
     check_attacks(autoattack=stage == PURIFIED and config.autoattack_images > 0)
-    inputs = [model, dataset, ground_truth, *(one for one in (detection, previous_report) if one)]
-    with timed_folder(report, "evaluate", "report.json", *inputs) as folder:
+    given = (model, dataset, ground_truth, detection, previous_report)
+    with timed_folder(report, "evaluate", "report.json", *filter(None, given)) as folder:
         network, card = load_model(model, where, architecture=architecture)
-        test = matching(open_split(dataset / "test"), card.classes, card.input_shape, model)
-        train = open_split(dataset / "train")
-        truth, about = load_truth(ground_truth)
-        check_about(truth, train, test, ground_truth)
+        train, test = open_split(dataset / "train"), None
+        if ground_truth or (dataset / "test").exists():
+            test = matching(open_split(dataset / "test"), card.classes, card.input_shape, model)
         judged, made = load_detection(detection, train.labels) if detection else (None, {})
-        content = load_report(previous_report) if previous_report else _begin(about, test, seed, git_commit, data_uri)
-        x, y = first(test, max(config.pgd_images, config.autoattack_images, config.masking_images), where)
+        most = max(config.pgd_images, config.autoattack_images, config.masking_images)
+        x, y = first(attacked_images(train, test, judged, most, seed=seed), most, where)
         some = slice(config.pgd_images)
-        result = accuracies(network, test, truth, where)
-        result["robust_accuracy"] = [robust_accuracy(network, x[some], y[some], config, seed=seed)]
         parameters = {"train" if stage == INFECTED else "purify": card.training, "evaluate": as_parameters(config)}
-        result["drift"] = drift(network, test, truth, config.drift_images, where, seed=seed)
+        about: dict[str, Any] = {"source": train.digest, "train_size": len(train.labels)}
+        if ground_truth:
+            truth, about = load_truth(ground_truth)
+            assert test is not None
+            check_about(truth, train, test, ground_truth)
+            result = accuracies(network, test, truth, where)
+            result["drift"] = drift(network, test, truth, config.drift_images, where, seed=seed)
+        else:
+            result = accuracies_by_labels(network, train, test, where)
+        result["robust_accuracy"] = [robust_accuracy(network, x[some], y[some], config, seed=seed)]
         if judged:
             parameters |= made["settings"]
-            result["detection"] = detection_metrics(judged, truth)
+            result["detection"] = detection_metrics(judged, truth) if ground_truth else accusations(judged)
+        content = load_report(previous_report) if previous_report else _begin(about, train, seed, git_commit, data_uri)
         made_here = {INFECTED: (model,), ROUND: (model, detection), PURIFIED: (detection,)}[stage]
         spent = sum(sum(timing(one).values()) for one in made_here if one)
         if stage == ROUND:
@@ -131,30 +176,30 @@ def evaluate_step(
         content["seconds"] = round(content["seconds"] + spent, 2)
         save_report(folder, content)
         _track(folder, previous_report, tracking, content, stage, model, detection, parameters)
-    return {key: result[key] for key in ("clean_accuracy", "attack_success_rate", "recovery_accuracy")}
+    return scalars_of(result)
 
 
-def _begin(about: dict[str, Any], test: Any, seed: int, git_commit: str, data_uri: str) -> dict[str, Any]:
-    return {
+def _begin(about: dict[str, Any], train: LabelledImages, seed: int, git_commit: str, data_uri: str) -> dict[str, Any]:
+    """Return a report that has no stage yet; ``about``: what a ground truth says of itself, or of the data at least."""
+    report: dict[str, Any] = {
         "format": FORMAT,
         "schema": 2,
         "command": "pipeline",
         "seed": seed,
         "git_commit": git_commit,
         "dataset": {
-            "name": test.name,
+            "name": train.name,
             "digest": about["source"],
             "uri": without_userinfo(data_uri),
             "train_images": about["train_size"],
         },
-        "attack": {
-            "name": about["attack"],
-            "settings": about.get("attack_settings", {}),
-            **{key: about[key] for key in ("mapping", "poison_rate", "target_label")},
-        },
         "rounds": [],
         "seconds": 0.0,
     }
+    if "attack" in about:
+        planted = {key: about[key] for key in ("mapping", "poison_rate", "target_label")}
+        report["attack"] = {"name": about["attack"], "settings": about.get("attack_settings", {}), **planted}
+    return report
 
 
 def _track(

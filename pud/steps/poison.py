@@ -12,31 +12,9 @@ from pud.attacks.poisoning import PoisonConfig, poison
 from pud.base.config import as_parameters
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.errors import InputError
-from pud.data.images import folder_digest
 from pud.data.readers import open_split
 from pud.data.readers.npy import write_split
-
-
-def data_folder(data_uri: str, data_digest: str) -> tuple[Path, str]:
-    """Return the folder of a data set, and the digest by which every file in it was checked on the way.
-
-    Args:
-        data_uri: FOLDER or ``file:FOLDER``, of which nothing was checked (an empty digest), or ``dvc:`` and DVC
-            storage, of which all is fetched by ``data_digest``.
-    """
-    if Path(data_uri).is_dir():
-        return Path(data_uri), ""
-    scheme, _, place = data_uri.partition(":")
-    if scheme == "dvc" and place:
-        from pud.artifacts.storage import cache_folder, materialise  # minio is for those who need it
-
-        return materialise(data_uri, data_digest, cache_folder()), data_digest
-    if scheme != "file" or not place:
-        raise InputError(
-            f"data URI {data_uri!r} is not supported: give file:FOLDER such as file:data, dvc:s3://BUCKET/PREFIX, or "
-            "dvc:CACHE such as dvc:.dvc/cache"
-        )
-    return Path(place), ""
+from pud.steps.given import given_data
 
 
 def poison_step(
@@ -64,19 +42,7 @@ def poison_step(
     prepare_process()
     where = resolve_device(device)
     strength = strength or attack_config(config.attack, {})
-    source, checked = data_folder(data_uri, data_digest)
-    size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file()) / 2**30
-    if size > maximum_gib:
-        raise InputError(
-            f"the data in {source} hold {size:.2f} GiB, and this pipeline's pods have disks for {maximum_gib:g}: "
-            f"compile it for more (make compile DATA_GIB={math.ceil(size)}) and submit that"
-        )
-    digest = checked or folder_digest(source)
-    if data_digest and digest != data_digest:
-        raise InputError(
-            f"the data in {source} have the digest {digest}, not {data_digest} as asked for: "
-            "restore them (dvc checkout, or pud fetch) or give their own digest"
-        )
+    source, digest = given_data(data_uri, data_digest, maximum_gib)
     train, test = open_split(source / "train"), open_split(source / "test")
     if train.images.shape[1:] != test.images.shape[1:] or train.classes != test.classes:
         raise InputError(

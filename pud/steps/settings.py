@@ -22,6 +22,10 @@ def check_settings(parameters: Mapping[str, Any]) -> None:
         if not isinstance(given, Mapping):
             raise InputError(f'{name} is {given!r}: give settings by name, such as {{"batch_size": 64}}')
         build(given)
+    if formats := parameters.get("formats"):
+        from pud.steps.release import check_formats
+
+        check_formats(formats)
     check_tracking(parameters.get("tracking", {}))
 
 
@@ -56,13 +60,17 @@ def _builders(parameters: Mapping[str, Any]) -> dict[str, Callable[[Mapping[str,
     from pud.defences import defence_settings
     from pud.detectors import detector_settings
     from pud.evidence.probing import ProbeConfig
+    from pud.exchange.models import ModelConfig
     from pud.models.training import TrainConfig
+    from pud.reporting.gates import GateConfig
 
     return {
-        "attack_settings": partial(attack_config, parameters.get("attack", PoisonConfig.attack)),
+        "attack_settings": partial(attack_config, parameters.get("attack") or PoisonConfig.attack),
+        "model_settings": partial(from_mapping, ModelConfig),
         "train_settings": partial(from_mapping, TrainConfig),
         "probe_settings": partial(from_mapping, ProbeConfig),
         "detect_settings": detector_settings,
         "purify_settings": defence_settings,
         "evaluate_settings": partial(from_mapping, EvaluateConfig),
+        "gate_settings": partial(from_mapping, GateConfig),
     }

@@ -1,0 +1,44 @@
+"""Component conclude: CPU pool."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Dataset, Input, Markdown, Metrics, Output
+
+from components.artifacts import Detection, Findings, Probe, Report
+
+
+@dsl.component(base_image="pud", install_kfp_package=False)
+def conclude(
+    kind: str,
+    dataset: Input[Dataset],
+    infected_probe: Input[Probe],
+    detection: Input[Detection],
+    command: str,
+    findings: Output[Findings],
+    page: Output[HTML],
+    summary: Output[Markdown],
+    metrics: Output[Metrics],
+    probe: Input[Probe] = None,
+    report: Input[Report] = None,
+) -> None:
+    """Say what was found: a verdict for machines and a page for people, which the Kubeflow UI shows."""
+    import shutil
+    from pathlib import Path
+
+    from components.guard import guarded
+    from components.metrics import leave
+    from pud.steps.conclude import PAGE, SUMMARY, conclude_step
+
+    with guarded(dataset, infected_probe, detection, probe, report):
+        values = conclude_step(
+            kind,
+            Path(dataset.path),
+            Path(infected_probe.path),
+            Path(detection.path),
+            probe=Path(probe.path) if probe else None,
+            report=Path(report.path) if report else None,
+            command=command,
+            findings=Path(findings.path),
+        )
+        for artifact, file in ((page, PAGE), (summary, SUMMARY)):
+            shutil.copyfile(Path(findings.path) / file, artifact.path)
+        leave(metrics, values)

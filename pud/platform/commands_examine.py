@@ -1,0 +1,91 @@
+"""The commands ``pud scan`` and ``pud defend``: a model and data from outside."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pud.base.config import words_of
+from pud.base.errors import InputError
+from pud.exchange.models import ModelConfig
+from pud.platform.options import (
+    FOLDER,
+    Command,
+    device_option,
+    parameter_option,
+    seed_option,
+    tracking_option,
+)
+
+
+def _names(context: click.Context, parameter: click.Parameter, given: str | None) -> list[str] | None:
+    return None if given is None else [name.strip() for name in given.split(",")]
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, given: str | None) -> list[float] | None:
+    try:
+        return None if given is None else [float(number) for number in given.split(",")]
+    except ValueError:
+        raise InputError(f"{parameter.opts[0]} is {given!r}: give numbers, such as 0.49,0.48,0.45") from None
+
+
+def examined(function: Command) -> Command:
+    """Add the options that say which model and data, and where the results go."""
+    for option in reversed(
+        (
+            click.option(
+                "--model", default=None, help="Its weights: a file, a folder with model.json, s3://BUCKET/KEY."
+            ),
+            click.option("--data", required=True, help="Its training data: what pud import wrote, or dvc:..."),
+            click.option("--out", type=FOLDER, required=True, help="Folder for the results; a stopped run goes on."),
+            click.option("--architecture", default=None, help=words_of(ModelConfig, "architecture")),
+            click.option("--classes", callback=_names, metavar="A,B,...", help=words_of(ModelConfig, "classes")),
+            click.option("--mean", callback=_numbers, metavar="R,G,B", help=words_of(ModelConfig, "mean")),
+            click.option("--std", callback=_numbers, metavar="R,G,B", help=words_of(ModelConfig, "std")),
+            click.option("--bgr", is_flag=True, default=None, help=words_of(ModelConfig, "bgr")),
+            parameter_option,
+            seed_option,
+            device_option,
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Take out of a command's options what they say of the model."""
+    names = ("architecture", "classes", "mean", "std", "bgr")
+    given = {name: options.pop(name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@click.command("scan")
+@examined
+def scan_command(**options: Any) -> None:
+    """Is there a backdoor? Minutes; nothing is changed. Exit code 0: none found, 3: backdoor, 4: cannot be judged."""
+    from pud.platform.examine import SCAN, examine
+
+    verdict = examine(SCAN, model_settings=_settings(options), given={}, **options)
+    sys.exit(verdict["exit_code"])
+
+
+@click.command("defend")
+@examined
+@click.option("--clean", is_flag=True, help="The data are few and known to be clean: repair the model with them.")
+@click.option("--format", "formats", multiple=True, help="Another form of the repaired model: pt2, onnx.")
+@tracking_option
+@click.option("--experiment", default="pud", show_default=True, help="MLflow experiment.")
+@click.option("--no-tracking", is_flag=True, help="Record nothing in MLflow.")
+def defend_command(
+    clean: bool, formats: tuple[str, ...], tracking_uri: str, experiment: str, no_tracking: bool, **options: Any
+) -> None:
+    """Scan, repair the model and clean the data. Exit codes as of scan, for the model as it was given."""
+    from pud.platform.examine import CLEAN, DEFEND, examine
+    from pud.platform.local_run import tracking_of
+
+    out: Path = options["out"].resolve()
+    tracking = None if no_tracking else tracking_of(tracking_uri, experiment, out)
+    given = {**(CLEAN if clean else {}), "formats": list(formats)}
+    verdict = examine(DEFEND, model_settings=_settings(options), given=given, tracking=tracking, **options)
+    sys.exit(verdict["exit_code"])

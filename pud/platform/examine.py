@@ -1,0 +1,133 @@
+"""A model and data from outside, examined on this machine: ``pud scan`` and ``pud defend``."""
+
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pud.artifacts.verdict import FILE, load_verdict
+from pud.base.errors import InputError, without_userinfo
+from pud.base.files import finished_folder
+from pud.platform.compiled import checked, pipeline_called, read_parameters, read_pipeline, root_of
+from pud.platform.local_run import (
+    as_parameter,
+    dvc_digest,
+    execute,
+    git_commit,
+    local_data,
+    source_digest,
+)
+from pud.reporting.report import load_report, table
+
+if TYPE_CHECKING:
+    from pud.reporting.tracking import Tracking
+
+SCAN, DEFEND = "scan", "defend"
+TAKEN = ("findings", "repaired", "cleaned")  # artifacts that people look for, by the name of their output
+REFUSED = 2  # exit code where nothing was found, but the repaired model is not fit for release
+# what is known to be clean is not looked at, and the model is repaired with it
+CLEAN = {"detect_settings": {"detector": "none"}, "purify_settings": {"preset": "aft"}}
+
+
+def examine(
+    pipeline: str,
+    *,
+    model: str | None,
+    data: str,
+    out: Path,
+    model_settings: Mapping[str, Any],
+    seed: int,
+    device: str,
+    parameters: tuple[str, ...],
+    tracking: "Tracking | None" = None,
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Run the pipeline ``scan`` or ``defend`` into the folder ``out``, and return the verdict.
+
+    What was finished before in this folder with the same inputs is not done again.
+
+    Args:
+        model: None trains one on the data first.
+        given: more parameters of the pipeline.
+
+    Raises:
+        InputError: bad input; nothing finished is lost.
+    """
+    compiled = pipeline_called(pipeline)
+    spec, root, data_uri = read_pipeline(compiled), root_of(compiled), local_data(data)
+    settings = {**model_settings, **({"architecture": named} if (named := model_settings.get("architecture")) else {})}
+    arguments: dict[str, Any] = {
+        "model_uri": "" if model is None else _local(model),
+        "model_settings": settings,
+        **({"train_settings": {"architecture": named}} if named and model is None else {}),
+        "data_uri": data_uri,
+        "data_digest": dvc_digest(root, data_uri),
+        "seed": seed,
+        "device": device,
+        "image": f"pud:{source_digest(root)}",
+        "command": without_userinfo(shlex.join(["pud", *sys.argv[1:]])),
+        **given,
+    }
+    if pipeline == DEFEND:
+        arguments |= {"tracking": as_parameter(tracking), "git_commit": git_commit(root)}
+    arguments = checked({**arguments, **read_parameters(parameters, None)}, spec, compiled)
+    folder = out.resolve()
+    _refuse_foreign(folder)
+    started, failed = time.time(), None
+    try:
+        execute(compiled, folder, arguments, tracking, cache=folder / ".cache")
+    except InputError as error:  # where a gate is not met, all that comes before it is done
+        failed = error
+    if failed and not any(made.stat().st_mtime > started for made in (folder / "kfp").rglob("gate.json")):
+        raise failed
+    verdict = _gathered(folder)
+    if failed:
+        click.echo(f"pud: {failed}", err=True)
+    return {**verdict, "exit_code": verdict["exit_code"] or (REFUSED if failed else 0)}
+
+
+def _local(model: str) -> str:
+    """Return a model's URI with an absolute path if it is on this machine; tasks run in other folders."""
+    if model.startswith(("s3://", "dvc:")):
+        return model
+    path = Path(model.removeprefix("file:"))
+    if not path.exists():
+        raise InputError(f"there is no model at {model}: give a file of weights, or a folder with model.json")
+    return f"file:{path.resolve()}"
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise InputError for a folder that is no earlier run's: what is in it would be mixed up with the run's files."""
+    if folder.exists() and not (folder / "kfp.log").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there and no earlier run of pud is in it: give a new folder as --out")
+
+
+def _gathered(folder: Path) -> dict[str, Any]:
+    """Put what people look for into the run's folder, print it, and return the verdict."""
+    for name in TAKEN:
+        made = max((folder / "kfp").rglob(f"*/{name}"), key=lambda path: path.stat().st_mtime, default=None)
+        if made is None:
+            continue
+        if name == "findings":
+            for file in made.iterdir():
+                shutil.copyfile(file, folder / file.name)
+        else:
+            mark = "model.json" if name == "repaired" else "train/dataset.json"
+            with finished_folder(folder / name, mark) as partial:
+                shutil.copytree(made, partial, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    verdict = load_verdict(folder)
+    reports = sorted((folder / "kfp").rglob("report/report.json"), key=lambda path: path.stat().st_mtime)
+    if reports:
+        shutil.copyfile(reports[-1], folder / "report.json")
+        click.echo("\n" + table(load_report(reports[-1].parent)))
+    click.echo(f"\n{verdict['verdict']} (confidence {verdict['confidence']:.2f})")
+    click.echo(f"verdict: {folder / FILE}   page: {folder / 'report.html'}")
+    for name in TAKEN[1:]:
+        if (folder / name).is_dir():
+            click.echo(f"{name}: {folder / name}")
+    return verdict
