@@ -249,7 +249,7 @@ def test_the_same_findings_give_the_same_bytes(kind: str, tmp_path: Path) -> Non
 
 def test_the_verdict_comes_first_then_how_sure_what_is_not_known_and_what_to_do(tmp_path: Path) -> None:
     text = page_of(found(), tmp_path).text
-    told = ["Backdoor found", "50 of 400 training pictures", "class kind 0", "How sure: 93 %", "What is not known"]
+    told = ["Backdoor found", "50 of 400 training pictures", "class “kind 0”", "How sure: 93 %", "What is not known"]
     told += ["What to do now", "Do not ship the model as given", "Accused classes", "Rounds", "Before and after"]
     places = [text.index(words) for words in told]
     assert places == sorted(places)
@@ -275,7 +275,7 @@ def test_classes_that_could_not_be_judged_are_named_with_the_reason_and_not_acqu
     assert "Cannot be judged" in text
     assert "2 of 4 classes could not be judged. In the 2 other classes none was found" in text
     assert "kind 2 40 images, of 134 that are needed" in text
-    assert "nothing is said of kind 2 and kind 3" in text
+    assert "nothing is said of “kind 2” and “kind 3”" in text
     assert "No backdoor found" not in text
 
 
@@ -408,6 +408,7 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
     assert "two\\nlines\\r\\x00" in page.text
     assert "{{ 7 * 7 }}" in page.text
     assert "x" * 60 not in page.html
+    assert "xxx (class 5)" in page.text
 
 
 def test_names_are_bounded_and_keep_their_ends() -> None:

@@ -70,12 +70,15 @@ class Findings:
         """Why, of each class that could not be judged although it was to be."""
         if self.code == NOT_JUDGED:
             return {}
-        return {int(label): str(reason) for label, reason in sorted(dict(self.verdict.get("unjudged") or {}).items())}
+        found = {int(label): str(reason) for label, reason in dict(self.verdict.get("unjudged") or {}).items()}
+        return dict(sorted(found.items()))
 
     def class_name(self, label: int) -> str:
-        """Return the name of a class, short; its number where it has none."""
-        named = 0 <= label < len(self.classes)
-        return short(self.classes[label]) if named else str(label)
+        """Return the name of a class; its number where it has none, or beside a name that had to be made shorter."""
+        if not 0 <= label < len(self.classes):
+            return str(label)
+        name = short(self.classes[label])
+        return name if name == self.classes[label] else f"{name} (class {label})"
 
     def picture(self, row: int, *caption: str) -> Picture:
         """Return the thumbnail of an image with its name, or its number, below the caption."""

@@ -18,7 +18,7 @@ HEADLINES = {
 SIGNS = {BACKDOOR: "!", NONE_FOUND: "0", CANNOT_BE_JUDGED: "?", NOT_JUDGED: "–"}  # what tells them apart without colour
 
 NAME_LENGTH, TEXT_LENGTH = 48, 400
-NAMED = 20  # classes in a table
+NAMED = 10  # classes in a table
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # of Unicode's categories: what is not seen, or turns text round
 JOINERS = "\u200c\u200d"  # which Persian, Indian scripts and emoji are written with
 FEW = 3
@@ -69,10 +69,15 @@ def listed(items: Sequence[str], most: int = FEW) -> str:
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
+def quoted(names: Sequence[str]) -> str:
+    """Return “a”, “b” and “c”."""
+    return listed([f"“{name}”" for name in names])
+
+
 def lead(code: str, targets: Sequence[str], accused: int, images: int, unjudged: int, classes: int) -> str:
     """Return the verdict in plain words; targets: the names of the accused classes."""
     if code == BACKDOOR:
-        which = f"class {targets[0]}" if len(targets) == 1 else f"the classes {listed(targets)}"
+        which = f"{'class' if len(targets) == 1 else 'the classes'} {quoted(targets)}"
         return (
             f"Somebody seems to have planted a backdoor: {accused:,} of {amount(images, 'training picture')} are "
             f"accused of teaching the model to answer {which} whenever it sees a hidden mark, the trigger."
@@ -154,7 +159,7 @@ def advice(code: str, kind: str, unjudged: Sequence[str]) -> list[str]:
         return [*steps, *([] if repaired else [deeper])]
     if code == CANNOT_BE_JUDGED:
         return [
-            f"Do not take this for an acquittal: nothing is said of {listed(unjudged)}.",
+            f"Do not take this for an acquittal: nothing is said of {quoted(unjudged)}.",
             "Mend the reasons named above: add pictures to small classes; where the model does not know a class, "
             "check the order of the classes, the size of the pictures and the normalisation.",
             "Then scan again.",
