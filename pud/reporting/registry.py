@@ -1,8 +1,11 @@
 """MLflow's registry: the repaired model as a logged model without pickle, its version, and the aliases of versions."""
 
+import json
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:  # tracking sets the environment before it imports mlflow
     from mlflow.entities import LoggedModel
 
 CANDIDATE, CHAMPION = "candidate", "champion"
+ADDRESS, VERSIONS_TAG = "MLFLOW_TRACKING_URI", "mlflow.modelVersions"  # by the tag MLflow's page shows the versions
 WEIGHTS_TAG, ABOUT = "pud.weights", ("kind", "verdict", "training_images", "training_labels", "infected_model")
 FILES = ("model.safetensors", "model.json", "README.md")  # of the folder; weights as they came may be a pickle
 EXAMPLE_IMAGES = 2
@@ -84,7 +88,9 @@ def register(
                 client.log_model_artifacts(logged.model_id, str(folder))
             _link(client, run_id, logged.model_id, metrics)
             client.finalize_logged_model(logged.model_id, "READY")
-        version = _new_version(client, name, logged.model_id, run_id, tags, inert(said.get("verdict", "")))
+        version = _new_version(
+            client, tracking.uri, name, logged.model_id, run_id, tags, inert(said.get("verdict", ""))
+        )
     client.set_registered_model_alias(name, CANDIDATE, version)
     say(f"MLflow: the repaired model is {name} version {version}, the {CANDIDATE}")
     return version
@@ -159,7 +165,9 @@ def _link(client: "MlflowClient", run_id: str, model_id: str, metrics: Mapping[s
     """Say that a model came out of a run, and give it metrics: at the run's last step, so that no chart gets more."""
     from mlflow.entities import LoggedModelOutput, Metric
 
-    client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+    outputs = client.get_run(run_id).outputs
+    if model_id not in [one.model_id for one in (outputs.model_outputs if outputs else [])]:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
     now = _milliseconds()
     steps = {key: max((one.step for one in client.get_metric_history(run_id, key)), default=0) for key in metrics}
     values = [
@@ -169,7 +177,7 @@ def _link(client: "MlflowClient", run_id: str, model_id: str, metrics: Mapping[s
 
 
 def _new_version(
-    client: "MlflowClient", name: str, model_id: str, run_id: str, tags: dict[str, str], description: str
+    client: "MlflowClient", uri: str, name: str, model_id: str, run_id: str, tags: dict[str, str], description: str
 ) -> str:
     """Register a logged model as the next version; the name is made where there is none."""
     from mlflow.exceptions import MlflowException
@@ -179,7 +187,25 @@ def _new_version(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    made = client.create_model_version(
-        name, f"models:/{model_id}", run_id, tags, description=description, model_id=model_id
-    )
+    with _by_default(uri):
+        made = client.create_model_version(
+            name, f"models:/{model_id}", run_id, tags, description=description, model_id=model_id
+        )
+    if VERSIONS_TAG not in client.get_logged_model(model_id).tags:  # a server has set it
+        of_model = json.dumps([{"name": name, "version": int(made.version)}])
+        client.set_logged_model_tags(model_id, {VERSIONS_TAG: of_model})
     return str(made.version)
+
+
+@contextmanager
+def _by_default(uri: str) -> Iterator[None]:
+    """Let MLflow be at this address for who asks for none: without a server MLflow itself does, to find a model."""
+    before = os.environ.get(ADDRESS)
+    os.environ[ADDRESS] = uri
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[ADDRESS]
+        else:
+            os.environ[ADDRESS] = before
