@@ -8,9 +8,10 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ SAME = 1e-5  # of logits, where the largest is above 1 times that: what weights 
 TRACED = 1e-4  # the same of a computation that other kernels do
 OPSET = 18  # of ONNX
 LONGEST = 500  # characters of a value in a model card
+ONNX = ("onnx", "onnxscript", "onnxruntime")  # what it needs, the one that runs it last
 
 
 def export_weights(model: Classifier, origin: Origin | None, path: Path) -> None:
@@ -88,11 +90,7 @@ def export_onnx(model: Classifier, card: ModelCard, path: Path) -> None:
     Raises:
         InputError: the extra onnx is missing, torch cannot export the network, or the exported one gives other logits.
     """
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            runtime = importlib.import_module(name)
-        except ImportError as error:
-            raise InputError(f"ONNX needs {name}: install the extra onnx (pip install 'pud[onnx]')") from error
+    runtime = _onnx_runtime()
     images, plain = _images(model, IMAGES), _with_normaliser(model)
     with _finished(path) as partial, _traced(path):
         program = torch.onnx.export(
@@ -110,6 +108,26 @@ def export_onnx(model: Classifier, card: ModelCard, path: Path) -> None:
         program.save(partial, external_data=False)
         session = runtime.InferenceSession(partial, providers=["CPUExecutionProvider"])
         _compare(torch.from_numpy(session.run(None, {"images": images.numpy()})[0]), plain(images), TRACED, path)
+
+
+EXPORTS: dict[str, Callable[[Classifier, ModelCard, Path], None]] = {"pt2": export_pt2, "onnx": export_onnx}
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise InputError for a form that is unknown, or lacks what it needs: before any work."""
+    for form in formats:
+        if form not in EXPORTS:
+            raise InputError(f"unknown form of a model {form!r}: choose of {', '.join(EXPORTS)}")
+    if "onnx" in formats:
+        _onnx_runtime()
+
+
+def export_as(form: str, model: Classifier, card: ModelCard, folder: Path) -> Path:
+    """Write a model into a folder as ``model.pt2`` or ``model.onnx``; returns the file."""
+    check_formats([form])
+    path = folder / f"model.{form}"
+    EXPORTS[form](model, card, path)
+    return path
 
 
 def model_card(card: ModelCard, origin: Origin | None, facts: Mapping[str, Any]) -> str:
@@ -147,6 +165,16 @@ def model_card(card: ModelCard, origin: Origin | None, facts: Mapping[str, Any])
         "- It is meant for pictures like those it was trained on, of this size; for others nothing was measured.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _onnx_runtime() -> ModuleType:
+    """Return the module that runs ONNX, once all that writes it is there too."""
+    for name in ONNX:
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            raise InputError(f"ONNX needs {name}: install the extra onnx (pip install 'pud[onnx]')") from error
+    return module
 
 
 def _as_is(model: Classifier) -> Origin:
@@ -270,5 +298,14 @@ def _text(value: object) -> str:
 
 
 def _table(rows: Mapping[str, Any]) -> list[str]:
-    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in rows.items()}
-    return ["| what | value |", "|---|---|", *(f"| {_text(name)} | {_text(value)} |" for name, value in shown.items())]
+    lines = [f"| {_text(name)} | {_text(_words(value))} |" for name, value in rows.items()]
+    return ["| what | value |", "|---|---|", *lines]
+
+
+def _words(value: Any) -> str:
+    """Return a value of JSON in words."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {_words(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

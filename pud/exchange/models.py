@@ -129,7 +129,7 @@ def _ours(
     digest = sha256(path / "model.safetensors")
     own = load_origin(path)
     order = tuple(range(len(card.classes)))
-    plain = Origin(path.name, digest, card.architecture, OURS, (), "", {}, order, False, {})
+    plain = Origin("model.safetensors", digest, card.architecture, OURS, (), "", {}, order, False, {})
     return model, card, own or plain
 
 
@@ -287,8 +287,9 @@ def load_origin(folder: Path) -> Origin | None:
         order = tuple(map(int, content["order"]))
     except (TypeError, ValueError) as error:
         raise InputError(f"{folder / FILE} is corrupt ({error}): receive the model again") from error
-    if sorted(order) != list(range(len(order))) or set(normaliser) - set(NORMALISER):
-        raise InputError(f"{folder / FILE} is corrupt (order {list(order)}): receive the model again")
+    named = Path(content["file"]).name == content["file"]  # else it would be written elsewhere
+    if not named or sorted(order) != list(range(len(order))) or set(normaliser) - set(NORMALISER):
+        raise InputError(f"{folder / FILE} is corrupt: receive the model again")
     place = tuple(map(str, content["place"]))
     given = {name: content[name] for name in kinds}
     return Origin(**{**given, "place": place, "normaliser": normaliser, "order": order})

@@ -12,12 +12,9 @@ from pud.base.errors import InputError
 from pud.base.progress import say
 from pud.data.images import LabelledImages
 from pud.data.readers import open_training_split
-from pud.detectors.pud import DetectConfig
 from pud.evidence.disagreement import knowledge
 from pud.evidence.probing import ProbeConfig, probe_infected, probe_purified
-from pud.models.normalisation import hint
-
-KNOWN = DetectConfig.knowledge  # below this a model does not know its training images, on average
+from pud.exchange.sanity import KNOWN, check_model
 
 
 def matching(split: LabelledImages, classes: list[str], input_shape: list[int], model: Path) -> LabelledImages:
@@ -72,10 +69,9 @@ def probe_step(
             "settings": dataclasses.asdict(config),
             "classes": list(card.classes),
         }
-        if not done and knowledge(predicted, split.labels, len(card.classes)).mean() < KNOWN:
-            stream = random_stream(seed, "hint")
-            if found := hint(network, split.images, split.labels, generator=stream, device=where):
-                about["hint"] = found
+        strange = not done and knowledge(predicted, split.labels, len(card.classes)).mean() < KNOWN
+        if strange and (remedy := check_model(network, split, seed=seed, device=where).remedy):
+            about["hint"] = remedy
         save_evidence(folder, evidence, about)
     return {
         "given_label_accuracy": given,

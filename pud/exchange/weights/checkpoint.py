@@ -22,6 +22,8 @@ PICKLE = b"\x80"  # how one begins
 PLACES = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
 DEPTH = 4  # of places within places
 HINTS = ("model_name", "num_classes", "arch", "architecture")
+CODE = re.compile(r"(?:GLOBAL|function|but got) ([\w.<>]+)")  # how torch says what would have to run
+PREFACE = "trusted source."  # how torch ends what it says of every file with code
 LONGEST = 200  # characters of what a file says
 _ARRAYS = ("_reconstruct", "scalar")
 DATA = (
@@ -63,12 +65,12 @@ def load_plain(file: Path | IO[bytes], path: Path) -> Any:
         if packed:
             with zipfile.ZipFile(file) as archive:
                 records = archive.infolist()
-            if any(one.compress_type for one in records) or sum(one.file_size for one in records) > MAXIMUM_BYTES:
-                raise InputError(f"{path} is compressed, as torch.save writes no file: do not use it")
             if any(one.filename.endswith("/constants.pkl") for one in records):
                 raise InputError(
                     f"{path} is TorchScript, which is code: let whoever made it save the model's state_dict"
                 )
+            if any(one.compress_type for one in records) or sum(one.file_size for one in records) > MAXIMUM_BYTES:
+                raise InputError(f"{path} is compressed, as torch.save writes no file: do not use it")
         if not isinstance(file, Path):
             file.seek(0)
         with torch.serialization.safe_globals([(Blank, name) for name in DATA]):
@@ -76,14 +78,15 @@ def load_plain(file: Path | IO[bytes], path: Path) -> Any:
     except InputError:
         raise
     except Exception as error:  # what a stranger's bytes lead to is not for us to list
-        if code := re.search(r"(?:GLOBAL|function|got) ([\w.<>]+)", str(error)):
+        told = str(error).rpartition(PREFACE)[2]
+        if code := CODE.search(told):
             raise InputError(
                 f"{path} holds code ({code[1][:LONGEST]}), and none of it was run: get the weights alone from whoever "
                 'made it, or, where you trust it, take them out: python -c "import torch; torch.save(torch.load('
                 f"'{path.name}', weights_only=False)['model'], 'weights.pt')\" (where the network was saved whole, "
                 "with .state_dict() in place of ['model'])"
             ) from error
-        reason = " ".join(str(error).split())[:LONGEST] or type(error).__name__
+        reason = " ".join(told.split())[:LONGEST] or type(error).__name__
         raise InputError(f"{path} cannot be read ({reason}): get it again, or save the model's state_dict") from error
 
 
