@@ -33,6 +33,7 @@ ATTACKS = [
     (BEYOND, ONE),
 ]
 AUTOATTACKED = [("badnets", ONE), ("blend", ONE), ("wanet", ONE)]  # of seed 0, as those
+ABLATED = [("badnets", ONE), ("blend", ONE)]
 COSTED = [("badnets", ONE), ("blend", ALL), ("sig", ONE)]
 RATES = {"training set": (0.1, 0.05, 0.01), "target class": (0.5, 0.25, 0.1)}  # fractions of it, the highest first
 SEEDS = (0, 1, 2)  # at the highest rate

@@ -1,13 +1,13 @@
 """What the grid has measured, ``results/*.json``, as two frames: a row a cell, and a row for each thing done to one."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from experiments.entries import ENTRIES
 from experiments.plan import BOUNDS, DEFAULT, DEFENCE, FORMAT, PRESETS, RATES, REFERENCES, WORKED
 from pud.base.files import read_json
 
@@ -92,16 +92,14 @@ def flat(entry: dict[str, Any]) -> dict[str, float]:
 
 
 def kind_of(name: str) -> str:
-    """Say what an entry is."""
-    known = "reference" if name in REFERENCES else "preset" if name in PRESETS else ""
-    return known or ("ablation" if name.startswith("without ") or name == "PBE" else "rival")
+    """Say what an entry is; one that is no longer measured was a rival."""
+    return ENTRIES[name].kind if name in ENTRIES else "rival"
 
 
 def order(name: str) -> tuple[Any, ...]:
-    """Sort entries: the default first, then by kind, rivals by name and learning rate."""
-    base, rate = match.groups() if (match := re.fullmatch(r"(.*) lr=([\d.e-]*\d)", name)) else (name, "inf")
+    """Sort entries: the default first, then by kind, ablations and rivals by name."""
     known = [DEFAULT, *REFERENCES, *PRESETS, name]
-    return known.index(name), list(KINDS).index(kind_of(name)), base, float(rate), name
+    return known.index(name), list(KINDS).index(kind_of(name)), name
 
 
 class Grid:

@@ -1,24 +1,40 @@
 """The grid: what is measured is kept at once, measured again only of another defence, and every entry has a place."""
 
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiments import grid
-from experiments.grid import ABLATIONS, Cell, is_done
-from experiments.plan import HELD_OUT_SEED, OTHER_RATES_SEED, REPEATED_SEED, all_cells
+from experiments import grid, plan
+from experiments.ablations import DETECTOR_ABLATIONS
+from experiments.entries import ABLATIONS, BESIDE_AUTOATTACK, ENTRIES, AutoAttacked, Entry
+from experiments.grid import is_done
+from experiments.plan import FILTER, HELD_OUT_SEED, ONE, OTHER_RATES_SEED, REPEATED_SEED, SEEDS, Cell, all_cells
 from pud.attacks import ATTACKS
 from pud.defences.pud import PRESETS
+from pud.detectors import DETECTORS
 
 CELL = Cell("wanet", "all-to-one", 0.1, 0)
+RIVAL_DETECTORS = set(DETECTORS.names()) - {"pud", "none"}
+Measure = Callable[[Cell, Entry], None]
 
 
-def measured(cell: Cell, entry: str) -> dict[str, Any]:
-    """What an entry would give, at no cost."""
-    beside = dict.fromkeys(grid.BESIDE_AUTOATTACK, 0.8) if entry.startswith("autoattack ") else {}
-    return {"robust_accuracy": [{}], "detection": {}, **beside}
+def free(entry: Entry, before: Measure = lambda cell, entry: None) -> Entry:
+    """The entry, measured at no cost; ``before`` is called first."""
+
+    def measure(cell: Cell) -> dict[str, Any]:
+        before(cell, entry)
+        beside = dict.fromkeys(BESIDE_AUTOATTACK, 0.8) if isinstance(entry, AutoAttacked) else {}
+        return {"robust_accuracy": [{}], "detection": {}, **beside}
+
+    more = {"of": free(entry.of, before)} if isinstance(entry, AutoAttacked) else {}
+    return dataclasses.replace(entry, measure=measure, **more)
+
+
+FREE = {name: free(entry) for name, entry in ENTRIES.items()}
 
 
 @pytest.fixture
@@ -26,14 +42,14 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A grid of one cell whose measures cost nothing; the list says what was asked for."""
     done: list[str] = []
 
-    def measure(cell: Cell, entry: str) -> dict[str, Any]:
-        done.append(f"{cell.name}/{entry}")
+    def note(cell: Cell, entry: Entry) -> None:
+        done.append(f"{cell.name}/{entry.name}")
         if len(done) == 3:
             raise KeyboardInterrupt
-        return measured(cell, entry)
 
+    wanted = [(cell, free(entry, note)) for cell, entry in dict.fromkeys(grid.grid())]
+    monkeypatch.setattr(grid, "grid", lambda: wanted)
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
-    monkeypatch.setattr(grid, "measure", measure)
     monkeypatch.setattr("sys.argv", ["grid", "--only", "wanet_all-to-one_0.1_s0/*r*"])
     return done
 
@@ -51,22 +67,23 @@ def test_the_grid_stops_anywhere_and_goes_on(asked: list[str], tmp_path: Path) -
 def test_the_grid_holds_every_attack_preset_ablation_and_rival() -> None:
     wanted = set(grid.grid())
     assert {cell.attack for cell, _ in wanted} == set(ATTACKS.names())
-    entries = {entry for _, entry in wanted}
-    assert entries >= {*PRESETS, *ABLATIONS, "infected", "floor", "ceiling", grid.FILTER, "autoattack robust"}
-    assert {f"detector {name}" for name in [*grid.RIVAL_DETECTORS, *grid.DETECTOR_ABLATIONS]} <= entries
-    seeds = {cell.seed for cell, entry in wanted if entry == "robust"}
-    assert seeds == {*grid.SEEDS, OTHER_RATES_SEED, REPEATED_SEED, HELD_OUT_SEED}
+    entries = {entry.name for _, entry in wanted}
+    assert entries == set(ENTRIES)
+    ablations = {entry.name for entry in ABLATIONS}
+    assert entries >= {*PRESETS, *ablations, "infected", "floor", "ceiling", FILTER, "autoattack robust"}
+    assert {f"detector {name}" for name in [*RIVAL_DETECTORS, *DETECTOR_ABLATIONS]} <= entries
+    seeds = {cell.seed for cell, entry in wanted if entry.name == "robust"}
+    assert seeds == {*SEEDS, OTHER_RATES_SEED, REPEATED_SEED, HELD_OUT_SEED}
 
 
 def test_detectors_autoattack_and_cost_have_places_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
-    monkeypatch.setattr(grid, "measure", measured)
-    for entry in ("robust", "detector strip", "autoattack robust", grid.COST):
-        assert not is_done(CELL, entry, CELL.load(tmp_path))
-        grid.record(CELL, entry)
-        assert is_done(CELL, entry, CELL.load(tmp_path))
+    for entry in ("robust", "detector strip", "autoattack robust", "cost"):
+        assert not is_done(CELL, FREE[entry], CELL.load(tmp_path))
+        grid.record(CELL, FREE[entry])
+        assert is_done(CELL, FREE[entry], CELL.load(tmp_path))
     content = CELL.load(tmp_path)
     assert set(content["detectors"]) == {"strip"}
     assert set(content["entries"]) == {"robust"}
@@ -75,49 +92,44 @@ def test_detectors_autoattack_and_cost_have_places_of_their_own(
 
 def test_what_is_of_an_older_defence_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
-    monkeypatch.setattr(grid, "measure", measured)
-    ours = ["robust", "without unlearning", grid.COST, *(f"detector {part}" for part in grid.DETECTOR_ABLATIONS)]
-    entries = ["infected", grid.FILTER, "detector strip", *ours]
+    ours = ["robust", "without unlearning", "cost", *(f"detector {part}" for part in DETECTOR_ABLATIONS)]
+    entries = ["infected", FILTER, "detector strip", *ours]
     for entry in entries:
-        grid.record(CELL, entry)
-    monkeypatch.setattr(grid, "DEFENCE", grid.DEFENCE + 1)
-    assert [entry for entry in entries if not is_done(CELL, entry, CELL.load(tmp_path))] == ours
+        grid.record(CELL, FREE[entry])
+    monkeypatch.setattr(plan, "DEFENCE", plan.DEFENCE + 1)
+    assert [entry for entry in entries if not is_done(CELL, FREE[entry], CELL.load(tmp_path))] == ours
 
 
 def test_a_cell_s_entries_are_of_one_infected_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
-    monkeypatch.setattr(grid, "measure", measured)
-    own, bounds = ["infected", "robust", grid.FILTER, "detector strip", "autoattack robust"], ["ceiling"]
+    own, bounds = ["infected", "robust", FILTER, "detector strip", "autoattack robust"], ["ceiling"]
     bounds += [f"autoattack {bound}" for bound in bounds]
     entries = own + bounds
     monkeypatch.setattr(grid, "_digest", lambda cell: "the first")
-    grid.record(CELL, "infected")
+    grid.record(CELL, FREE["infected"])
     monkeypatch.setattr(grid, "_digest", lambda cell: None)  # a fresh checkout
-    assert is_done(CELL, "infected", CELL.load(tmp_path))  # and an attack that failed: no other entry
+    assert is_done(CELL, FREE["infected"], CELL.load(tmp_path))  # and an attack that failed: no other entry
     monkeypatch.setattr(grid, "_digest", lambda cell: "the first")
     for entry in entries:
-        grid.record(CELL, entry)
+        grid.record(CELL, FREE[entry])
     monkeypatch.setattr(grid, "_digest", lambda cell: None)
-    assert all(is_done(CELL, entry, CELL.load(tmp_path)) for entry in entries)
+    assert all(is_done(CELL, FREE[entry], CELL.load(tmp_path)) for entry in entries)
     monkeypatch.setattr(grid, "_digest", lambda cell: "trained again, elsewhere")
-    assert [entry for entry in entries if not is_done(CELL, entry, CELL.load(tmp_path))] == own
-    grid.record(CELL, "robust")
+    assert [entry for entry in entries if not is_done(CELL, FREE[entry], CELL.load(tmp_path))] == own
+    grid.record(CELL, FREE["robust"])
     monkeypatch.setattr(grid, "_digest", lambda cell: None)
-    assert not is_done(CELL, grid.FILTER, CELL.load(tmp_path))  # of another model than robust
+    assert not is_done(CELL, FREE[FILTER], CELL.load(tmp_path))  # of another model than robust
     content = CELL.load(tmp_path)
     del content["entries"]["infected"]["infected_model"]
-    assert not is_done(CELL, "infected", content)  # of nobody knows which
+    assert not is_done(CELL, FREE["infected"], content)  # of nobody knows which
 
 
 def test_two_processes_may_measure_entries_of_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(cell: Cell, entry: str) -> dict[str, Any]:
-        if entry == "infected":
-            grid.record(cell, "robust")  # meanwhile
-        return {}
+    def meanwhile(cell: Cell, entry: Entry) -> None:
+        grid.record(cell, FREE["robust"])
 
     monkeypatch.setattr(grid, "RESULTS", tmp_path)
-    monkeypatch.setattr(grid, "measure", measure)
-    grid.record(CELL, "infected")
+    grid.record(CELL, free(ENTRIES["infected"], meanwhile))
     assert set(CELL.load(tmp_path)["entries"]) == {"infected", "robust"}
 
 
@@ -126,7 +138,7 @@ def test_the_plan_holds_the_cells_of_the_grid_and_later_seeds_lead_elsewhere() -
     assert set(cells) == {cell for cell, _ in grid.grid()}
     assert {cell.target_label for cell in cells if cell.seed < 2} == {0}
     for seed in (2, OTHER_RATES_SEED, HELD_OUT_SEED):
-        assert len({cell.target_label for cell in cells if cell.seed == seed and cell.mapping == grid.ONE}) == 9
+        assert len({cell.target_label for cell in cells if cell.seed == seed and cell.mapping == ONE}) == 9
     assert len({cell.target_label for cell in cells if cell.attack == "sig"}) == 5
 
 
@@ -134,6 +146,6 @@ def test_the_plan_holds_the_cells_of_the_grid_and_later_seeds_lead_elsewhere() -
 def test_nothing_is_defended_where_the_attack_failed(success: float, rate: float, needless: bool) -> None:
     content = {"entries": {"infected": {"attack_success_rate": success}}}
     cell = Cell("wanet", "all-to-one", rate, 0)
-    assert grid.is_needless(cell, "robust", content) is needless
-    assert not grid.is_needless(cell, "infected", content)
-    assert not grid.is_needless(cell, "robust", {"entries": {}})
+    assert grid.is_needless(cell, ENTRIES["robust"], content) is needless
+    assert not grid.is_needless(cell, ENTRIES["infected"], content)
+    assert not grid.is_needless(cell, ENTRIES["robust"], {"entries": {}})
