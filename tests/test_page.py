@@ -21,7 +21,7 @@ from pud.reporting.page_pictures import SIDE, picture, view_trigger
 from pud.reporting.page_words import HEADLINES, NAMED, SIGNS, short, sureness, visible
 
 CSS = Path(__file__).parents[1] / "pud/reporting/templates/page.css"
-VOID = {"meta", "img", "br", "link", "input", "hr"}
+VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -396,6 +396,7 @@ def test_a_trigger_that_is_not_there_is_said_to_be_faint() -> None:
     images, labels, _ = stamped(2000)
     even, odd = (np.flatnonzero((labels == 1) & (np.arange(2000) // 4 % 2 == part)) for part in (0, 1))
     assert "faint" in view_trigger(images, even, odd, [1]).words
+    assert "much of it is chance" in view_trigger(images, even[:50], odd, [1]).words
 
 
 def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
@@ -460,7 +461,7 @@ def test_a_page_of_many_or_large_pictures_is_made_in_seconds_and_small(
     targets = {"verdict_code": BACKDOOR, "target_labels": [0, 1, 2, 3, 4], "confidence": 0.9}
     whole = dataclasses.replace(found(), images=np.load(path, mmap_mode="r"), labels=labels, verdict=targets)
     whole = dataclasses.replace(whole, detections=looks, logits_before=logits[0], logits_after=logits[1])
-    started = time.monotonic()
+    started = time.process_time()  # which is the same on a machine that does other things beside
     write_page(tmp_path / "report.html", whole)
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
     assert (tmp_path / "report.html").stat().st_size < 5_000_000

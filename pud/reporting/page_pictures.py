@@ -14,8 +14,8 @@ from pud.defences.trigger import AffineTrigger, estimate_trigger
 
 SIDE = 96  # pixels of a thumbnail at most, and those in which its longer side is shown
 VALUES = 1 << 25  # of the pictures that a trigger is estimated from, each group
-TRIED_ON = 64  # pictures that tell how much a trigger changes
-FAINT, SMALL_PART = 0.1, 0.25
+TRIED_ON = 32  # pictures that tell how much a trigger changes
+FAINT, SMALL_PART, FEW = 0.1, 0.25, 100  # of full brightness, of a picture, pictures
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def view_trigger(images: np.ndarray, accused: np.ndarray, trusted: np.ndarray, s
         ),
         tuple(pairs),
         f"{where_it_is(trigger, pixels(images[spread_out(trusted, TRIED_ON)]))} It is estimated from "
-        f"{len(accused):,} accused and {len(trusted):,} clean pictures.",
+        f"{len(accused):,} accused and {len(trusted):,} clean pictures"
+        f"{', so few that much of it is chance' if len(accused) < FEW else ''}.",
     )
 
 

@@ -27,9 +27,12 @@ SURE, NOTHING_KNOWN = 0.995, 0.5
 
 def visible(text: object, keep: str = "\n") -> str:
     """Return a text in which characters that nobody sees are written out, as \\u202e; those in ``keep`` stay."""
+    text = str(text)
+    if text.isprintable():  # as most are, and long ones that hold a picture
+        return text
     return "".join(
         char if char in keep or char in JOINERS or unicodedata.category(char) not in HIDDEN else _escape(char)
-        for char in str(text)
+        for char in text
     )
 
 
