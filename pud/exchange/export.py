@@ -4,12 +4,13 @@ import copy
 import dataclasses
 import html
 import importlib
+import io
 import json
 import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -154,7 +155,12 @@ def model_card(card: ModelCard, origin: Origin | None, facts: Mapping[str, Any])
         if origin.form != OURS and not origin.normaliser:
             lines += ["", "The file holds no mean and std: who loads the weights normalises as before."]
     digests = {f"{name} (digest)": digest for name, digest in card.made_from.items()}
-    lines += ["", "## What was done, and what was measured", "", *_table({**facts, **digests})]
+    lines += [
+        "",
+        "## What was done, and what was measured",
+        "",
+        *_table({**{name: facts[name] for name in facts if name != "format"}, **digests}),
+    ]
     lines += [
         "",
         "## Limits",
@@ -267,7 +273,7 @@ def _traced(path: Path) -> Iterator[None]:
     """Turn what torch's exporters raise into a sentence, and keep what they say along the way from the person."""
     logging.disable(logging.WARNING)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except InputError:
