@@ -25,9 +25,10 @@ from pud.data.readers import open_split
 from pud.data.readers.npy import MINIMUM_IMAGES, write_slices
 from pud.defences.selection import shows_another_class
 from pud.detectors.contract import CLEAN, POISONED, UNSURE, Detection
+from pud.exchange.importing import TABLE
 from pud.exchange.pictures.contract import fenced, listed
 
-PICTURES = "pictures.parquet"  # beside the arrays of a split: where each image comes from
+PICTURES = TABLE  # beside the arrays of a split: where each image comes from
 COLUMNS = ["index", "name", "width", "height", "duplicate_of"]
 CHANGES, CHANGES_TEXT = "changes.parquet", "changes.csv"
 REMOVED, RELABELLED, KEPT = "removed", "relabelled", "kept"

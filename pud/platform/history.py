@@ -4,9 +4,8 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from pud.base.errors import InputError, printable
 from pud.base.files import read_json
 from pud.detectors.contract import POISONED, Detection
 from pud.reporting.page import DEFENCE, REHEARSAL, SCAN
-from pud.reporting.report import HEADERS, SCALARS, load_report, rows_of, stages_of
+from pud.reporting.report import HEADERS, SCALARS, aligned, load_report, rows_of, stages_of
 
 REPORT, LOG, TASKS = "report.json", "kfp.log", "kfp"
 FINISHED, UNFINISHED, UNREADABLE = "finished", "unfinished", "unreadable"
@@ -310,9 +309,3 @@ def _some(values: list[Any]) -> str:
 def as_json(runs: Iterable[Run]) -> str:
     """Return runs for machines: a list of objects."""
     return json.dumps([asdict(run) for run in runs], indent=2)
-
-
-def aligned(lines: Sequence[tuple[str, ...]]) -> str:
-    """Return lines of cells, the last ones of which may lack some, as one table for a terminal."""
-    widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +112,13 @@ def _accused(found: dict[str, Any]) -> str:
 
 def table(report: dict[str, Any]) -> str:
     """Return the report as one table for a terminal."""
-    lines = cells(report)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return aligned(cells(report))
+
+
+def aligned(lines: Sequence[tuple[str, ...]]) -> str:
+    """Return lines of cells, the last of which a line may lack, as one table for a terminal."""
+    widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def note_of(report: dict[str, Any]) -> str:
