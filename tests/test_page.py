@@ -336,6 +336,20 @@ def test_looks_of_which_only_the_report_tells_are_shown_all_the_same(tmp_path: P
     assert "Accused pictures, by look: look 1 25, look 2 40, look 3 50." in [one["alt"] for one in page.all("img")]
 
 
+def test_with_the_truth_the_accused_are_counted_from_their_shares(tmp_path: Path) -> None:
+    rates = {"true_positive_rate": 0.8, "true_positive_rate_n": 50, "false_positive_rate": 0.02}
+    one = {**rates, "false_positive_rate_n": 350, "cover_rate": None, "target_labels": [0], "confidence": 0.8}
+    whole = rehearsal()
+    report = {
+        **(whole.report or {}),
+        "rounds": [row(0.8, 0.6, detection=one)],
+        "purified": row(0.8, 0.6, detection=one),
+    }
+    page = page_of(dataclasses.replace(whole, detections=whole.detections[1:], report=report), tmp_path)
+    assert "Accused pictures, by look: look 1 47, look 2 47." in [one["alt"] for one in page.all("img")]
+    assert "not sure of" not in page.text
+
+
 def test_what_would_mend_a_model_that_does_not_know_its_data_is_told(tmp_path: Path) -> None:
     verdict = {"verdict_code": CANNOT_BE_JUDGED, "confidence": 0.5, "target_labels": [], "hint": "it would if <b>"}
     whole = nothing()

@@ -71,9 +71,17 @@ def looks(findings: Findings) -> list[Look]:
     if len(findings.detections) >= len(judged):
         return [Look.of(one) for one in findings.detections]
     return [
-        Look(one.get("accused_images"), None, one["target_labels"], one.get("verdict", ""), one["confidence"])
-        for one in judged
+        Look(_accused(one), None, one["target_labels"], one.get("verdict", ""), one["confidence"]) for one in judged
     ]
+
+
+def _accused(found: dict[str, Any]) -> int | None:
+    """Return how many images a report's detection accuses; with the truth it tells the shares of all kinds of them."""
+    if "accused_images" in found:
+        return int(found["accused_images"])
+    kinds = [(found.get(kind), found.get(f"{kind}_n")) for kind in (*RATES, "cover_rate")]
+    counts = [share * n for share, n in kinds if share is not None and n is not None]
+    return round(sum(counts)) if counts else None
 
 
 def rounds(findings: Findings) -> dict[str, Any] | None:
@@ -87,6 +95,7 @@ def rounds(findings: Findings) -> dict[str, Any] | None:
     if effect := _series([row for _, row in rows], EFFECT):
         charts.append(lines("The attack, by round (truth)", names, effect))
     accused = [one.accused for one in seen if one.accused is not None]
+    unsure = any(one.unsure is not None for one in seen)
     if len(seen) > 1:
         if len(accused) == len(seen):
             charts.append(bars("Accused pictures, by look", numbers, accused))
@@ -101,7 +110,8 @@ def rounds(findings: Findings) -> dict[str, Any] | None:
             (name, *(percent(values[index]) for values in known.values())) for index, name in enumerate(names) if known
         ],
         "attack": attack_words(rows),
-        "looks": [_look_row(findings, name, one) for name, one in zip(numbers, seen, strict=True)],
+        "header": ["Look", "accused", *(["not sure of"] if unsure else []), "accused classes", "confidence"],
+        "looks": [_look_row(findings, name, one, unsure) for name, one in zip(numbers, seen, strict=True)],
     }
 
 
@@ -111,9 +121,10 @@ def _series(rows: list[dict[str, Any]], named: dict[str, str]) -> dict[str, list
     return {name: values for name, values in series.items() if any(value is not None for value in values)}
 
 
-def _look_row(findings: Findings, name: str, one: Look) -> tuple[str, ...]:
+def _look_row(findings: Findings, name: str, one: Look, unsure: bool) -> tuple[str, ...]:
     targets = listed([findings.class_name(label) for label in one.targets]) or one.conclusion
-    counts = ("–" if count is None else f"{count:,}" for count in (one.accused, one.unsure))
+    wanted = (one.accused, one.unsure) if unsure else (one.accused,)
+    counts = ("–" if count is None else f"{count:,}" for count in wanted)
     return name, *counts, targets, chance(one.confidence)
 
 
