@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import threading
 import zlib
@@ -20,8 +21,9 @@ from pud.base.errors import InputError
 from pud.base.files import sha256
 from pud.data.images import LabelledImages
 from pud.data.readers import open_split, open_training_split
+from pud.exchange import import_decoding
 from pud.exchange.import_duplicates import near_duplicates
-from pud.exchange.importing import ImportConfig, import_pictures, summary
+from pud.exchange.importing import FEW, ImportConfig, import_pictures, summary
 from pud.platform.commands_import import import_command
 
 
@@ -90,8 +92,10 @@ def test_the_table_tells_where_each_image_comes_from(pictures: Path) -> None:
     assert (table["index"] == np.arange(13)).all()
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_one_import_gives_the_same_bytes_as_another(pictures: Path, workers: int) -> None:
+    for number in range(FEW):
+        save(pictures / "cat" / f"more{number}.jpg", noise(100 + number))
     imported(pictures, workers=1)
     before = {file: sha256(pictures.parent / "out/train" / file) for file in ("images.npy", "pictures.parquet")}
     imported(pictures, workers=workers)
@@ -301,6 +305,15 @@ def test_hostile_names_are_kept_as_text_and_printed_on_one_line(pictures: Path) 
     said = summary(content)
     assert "\u202e" not in said
     assert all(line.startswith(("pictures", "train", "  ", "skipped", "note")) for line in said.split("\n"))
+
+
+def test_a_picture_that_ends_its_decoder_is_one_sentence(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(FEW):
+        save(pictures / "cat" / f"more{number}.jpg", noise(100 + number))
+    monkeypatch.setattr(import_decoding, "decode", lambda *_: os.kill(os.getpid(), signal.SIGSEGV))
+    with pytest.raises(InputError, match="a process that decodes pictures died"):
+        imported(pictures, workers=1)
+    assert not (pictures.parent / "out").exists()
 
 
 # what is wrong with the whole

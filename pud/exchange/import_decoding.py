@@ -88,6 +88,10 @@ def look(raw: Raw, region: np.ndarray | None, target: Target) -> tuple[int, int,
         return width, height, _is_grey(image)
 
 
+def _is_flat(image: "Image") -> bool:
+    return all(low == high for low, high in np.reshape(image.getextrema(), (-1, 2)))
+
+
 def _plain(image: "Image", background: str, traits: list[str]) -> "Image":
     """Return a picture in grey or red, green and blue of 8 bits, with nothing seen through."""
     from PIL import Image
@@ -150,13 +154,14 @@ def decode(raw: Raw, region: np.ndarray | None, target: Target) -> Decoded:
         if image.size != (target.width, target.height):
             box = _box(image.size, target)
             image = image.resize((target.width, target.height), Image.Resampling.BILINEAR, box)
-        pixels = np.array(image)
-        if all(low == high for low, high in np.reshape(image.getextrema(), (-1, 2))):
-            traits.append(CONSTANT)
         small = image.resize(THUMBNAIL, Image.Resampling.BOX)
+        if _is_flat(small) and _is_flat(image):
+            traits.append(CONSTANT)
+        pixels = np.asarray(image)
+        thumbnail = np.asarray(small.convert("L"))
+        mean = np.asarray(small.resize((1, 1), Image.Resampling.BOX).convert("RGB"))[0, 0]
     pixels = pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    mean = np.array(small.convert("RGB")).mean((0, 1)).round().astype(np.uint8)
-    return Decoded(pixels, size, np.array(small.convert("L")), mean, tuple(traits))
+    return Decoded(pixels, size, thumbnail, mean, tuple(traits))
 
 
 def reason_of(error: Exception, raw: Any) -> str:

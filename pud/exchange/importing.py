@@ -2,17 +2,18 @@
 
 import io
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import rmtree
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from pud.base.config import Count, Range, Share, as_parameters
 from pud.base.errors import InputError
@@ -27,14 +28,12 @@ from pud.exchange.pictures.contract import SHOWN_NAMES, Pictures, Raw, Split, li
 if TYPE_CHECKING:
     from pud.exchange.import_decoding import Decoded, Target
 
-T = TypeVar("T")
-
 FORMAT = "pud-import/1"
 MARK = "import.json"
 TABLE = "pictures.parquet"
 SHEET = "contact-sheet.jpg"
 BATCH = 32  # pictures that a worker decodes at a time
-AHEAD = 3  # batches for each worker that may be under way or wait to be written
+FEW = 64  # pictures up to which no processes are started
 CHOICES = {"fit": ("stretch", "crop"), "background": ("white", "black"), "channels": (0, 1, 3)}
 
 ANY = Range(-1e30, 1e30, "that is finite")
@@ -67,7 +66,7 @@ class ImportConfig:
     looked_at: Annotated[Count, "Pictures whose sizes are looked at to choose one size."] = 2000
     sheet_pictures: Annotated[Count, "Pictures of each class on the contact sheet."] = 10
     sheet_classes: Annotated[Count, "Classes on the contact sheet."] = 100
-    workers: Annotated[int, "Threads that decode; 0: one for each processor."] = 0
+    workers: Annotated[int, "Processes that decode; 0: one for each processor."] = 0
 
 
 def import_pictures(source: Path, out: Path, config: ImportConfig, *, seed: int, form: str = "") -> dict[str, Any]:
@@ -200,20 +199,45 @@ def _rows(split: Split, rows: np.ndarray) -> Split:
     return Split([split.names[row] for row in rows], split.labels[rows], lambda i: split.picture(int(rows[i])), regions)
 
 
-def _in_order(work: Callable[[int], T], rows: Sequence[int], workers: int) -> Iterator[T]:
-    """Yield ``work(row)`` of all rows in their order, computed by threads that stay a few batches ahead."""
-    workers = workers or len(os.sched_getaffinity(0))
-    waiting: deque[Future[list[T]]] = deque()
-    pool = ThreadPoolExecutor(workers)
+class _Decoding(Dataset["Decoded | str"]):
+    """The pictures of a split as they are wanted, or the reasons why there are none."""
+
+    def __init__(self, split: Split, target: "Target", config: ImportConfig) -> None:
+        self.split, self.target, self.config = split, target, config
+
+    def __len__(self) -> int:
+        return len(self.split.names)
+
+    def __getitem__(self, index: int) -> "Decoded | str":
+        from pud.exchange.import_decoding import decode, reason_of
+
+        raw: Raw | None = None
+        try:
+            raw = self.split.picture(index)
+            return decode(raw, _region(self.split, index, self.config), self.target)
+        except Exception as error:  # a stranger's file may raise any
+            return reason_of(error, raw)
+
+
+def _decoded(pictures: _Decoding, workers: int) -> Iterator["Decoded | str"]:
+    """Yield the pictures in their order; processes that stay a few batches ahead decode them, if they are many."""
+    workers = (workers or len(os.sched_getaffinity(0))) if len(pictures) > FEW else 0
+    batches = DataLoader(
+        pictures,
+        BATCH,
+        num_workers=workers,
+        collate_fn=list,
+        multiprocessing_context="fork" if workers else None,
+        generator=torch.Generator(),  # the one of all is left alone
+    )
     try:
-        for start in range(0, len(rows), BATCH):
-            if len(waiting) >= AHEAD * workers:
-                yield from waiting.popleft().result()
-            waiting.append(pool.submit(lambda batch: [work(row) for row in batch], rows[start : start + BATCH]))
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+        for batch in batches:
+            yield from batch
+    except RuntimeError as error:
+        raise InputError(
+            f"a process that decodes pictures died ({error}): it lacked memory, or a picture broke the decoder; try "
+            "fewer workers and maximum_pixels"
+        ) from error
 
 
 def _region(split: Split, index: int, config: ImportConfig) -> np.ndarray | None:
@@ -240,7 +264,7 @@ def _target(split: Split, config: ImportConfig, notes: list[str]) -> "Target":
             return None
 
     chosen = np.unique(np.linspace(0, len(split.names) - 1, config.looked_at).astype(int)).tolist()
-    found = [one for one in track(_in_order(seen, chosen, config.workers), "sizes", len(chosen)) if one]
+    found = [one for one in map(seen, track(chosen, "sizes")) if one]
     if not found:
         return target  # nothing can be decoded, as is said then
     if not config.channels:
@@ -286,21 +310,12 @@ def _write_images(
     Raises:
         InputError: too many are.
     """
-    from pud.exchange.import_decoding import decode, reason_of
-
-    def decoded(index: int) -> "Decoded | str":
-        raw: Raw | None = None
-        try:
-            raw = split.picture(index)
-            return decode(raw, _region(split, index, config), target)
-        except Exception as error:
-            return reason_of(error, raw)
-
     kept, count = _Kept(), len(split.names)
     limit = config.skipped_limit * (sum(len(one.names) for one in found.splits.values()) + len(found.skipped))
     with path.open("wb") as file:
         file.write(_header(0, target))  # of the same length whatever the count
-        for row, one in enumerate(track(_in_order(decoded, range(count), config.workers), f"import {name}", count)):
+        pictures = _decoded(_Decoding(split, target, config), config.workers)
+        for row, one in enumerate(track(pictures, f"import {name}", count)):
             if isinstance(one, str):
                 found.skipped.append((split.names[row], one))
             else:

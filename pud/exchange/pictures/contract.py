@@ -27,7 +27,7 @@ SHOWN_LETTERS = 80
 @dataclass(frozen=True)
 class Split:
     """names: of n pictures, relative to the source; labels: int (n,); picture: what decoding takes of picture i, called
-    by threads; regions: int (n, 4), left, top, right and bottom of what the form says is shown, or none."""
+    in other processes; regions: int (n, 4), left, top, right and bottom of what the form says is shown, or none."""
 
     names: Sequence[str]
     labels: np.ndarray

@@ -5,7 +5,6 @@ folder's.
 """
 
 import json
-import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -126,18 +125,16 @@ def _split(paths: list[Path], pictures: str, label: str, source: Path) -> Split:
             inside = path.relative_to(source).as_posix() if source.is_dir() else path.name
             names += [f"{inside}/{row:05d}" for row in range(len(labels[-1]))]
     ends = np.cumsum(counts)
-    lock = threading.Lock()
 
     @lru_cache(GROUPS_AT_HAND)
     def group(number: int) -> Any:
         path, index = groups[number]
         with pyarrow.parquet.ParquetFile(path) as file:
-            return file.read_row_group(index, columns=[pictures]).column(pictures)
+            return file.read_row_group(index, columns=[pictures], use_threads=False).column(pictures)
 
     def picture(index: int) -> Raw:
         number = int(np.searchsorted(ends, index, side="right"))
-        with lock:
-            cell = group(number)[index - int(ends[number]) + counts[number]].as_py()
+        cell = group(number)[index - int(ends[number]) + counts[number]].as_py()
         if not cell or not cell.get("bytes"):
             raise ValueError("no picture is in this row")
         return bytes(cell["bytes"])
