@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from taught import MEAN, NAMES, STD, easy_split, taught
 from torch import Tensor, nn
 
-from pud.artifacts.model import ModelCard
+from pud.artifacts.model import ModelCard, save_weights
 from pud.base.errors import InputError
 from pud.data.images import LabelledImages, pixels
 from pud.exchange.export import (
@@ -134,7 +135,9 @@ def test_outputs_and_channels_go_back_in_the_model_s_own_order(
     reorder(theirs, order)
     turn_channels(theirs)
     save_file(
-        {f"net.{name}": one for name, one in _plain_network(theirs).state_dict().items()}, tmp_path / "in.safetensors"
+        {f"net.{name}": one for name, one in _plain_network(theirs).state_dict().items()},
+        tmp_path / "in.safetensors",
+        {"format": "pt"},
     )
     config = dataclasses.replace(GIVEN, classes=tuple(NAMES[label] for label in order), bgr=True)
     found = came(tmp_path / "in.safetensors", split, config)
@@ -142,6 +145,8 @@ def test_outputs_and_channels_go_back_in_the_model_s_own_order(
     export_weights(mended, found.origin, tmp_path / "out.safetensors")
     network = ARCHITECTURES["resnet8"](input_shape=(3, 14, 14), classes=4)
     back = load_file(tmp_path / "out.safetensors")
+    with safe_open(tmp_path / "out.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
     network.load_state_dict({name.removeprefix("net."): one for name, one in back.items()})
     ours = copy.deepcopy(mended)
     reorder(ours, order)
@@ -203,6 +208,8 @@ def test_a_model_that_was_made_here_goes_out_as_safetensors(
     export_weights(model, None, tmp_path / "out.safetensors")
     weights = read_weights(tmp_path / "out.safetensors")
     assert weights.form == "safetensors"
+    save_weights(tmp_path / "ours.safetensors", model)
+    assert (tmp_path / "out.safetensors").read_bytes() == (tmp_path / "ours.safetensors").read_bytes()
     assert weights.tensors["mean"].flatten().tolist() == pytest.approx(list(MEAN))
     assert receive_model(tmp_path / "out.safetensors", split, ModelConfig(), seed=0, device=CPU).sanity.known
 

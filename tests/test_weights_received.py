@@ -152,6 +152,27 @@ def test_a_model_at_chance_is_refused_with_its_figures(
         received(weights_of(random), split, tmp_path)
 
 
+def test_a_model_that_knows_little_is_let_in_and_said_to(
+    model: Classifier, split: LabelledImages, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be judged of it, the verdict says: nothing was given wrongly."""
+    random = np.random.default_rng(0)
+    labels = np.where(random.random(len(split.labels)) < 0.7, random.integers(4, size=len(split.labels)), split.labels)
+    found = received(weights_of(model), dataclasses.replace(split, labels=labels), tmp_path)
+    assert not found.sanity.known
+    assert not found.sanity.at_chance
+    assert f"gives {100 * found.sanity.accuracy:.1f} % of its training images their label" in capfd.readouterr().err
+
+
+def test_one_number_stands_for_all_channels(split: LabelledImages, tmp_path: Path) -> None:
+    theirs = taught("resnet8", split, mean=(0.5,) * 3, std=(0.5,) * 3)
+    found = received(weights_of(theirs), split, tmp_path, ModelConfig(mean=(0.5,), std=(0.5,)))
+    assert found.card.mean == [0.5] * 3
+    wrong = ModelConfig(mean=(0.0,), std=(0.001,))
+    with pytest.raises(InputError, match=r"give --mean"):
+        received(weights_of(theirs), split, tmp_path, wrong)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(
     value: float, model: Classifier, split: LabelledImages, tmp_path: Path

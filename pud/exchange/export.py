@@ -4,13 +4,10 @@ import copy
 import dataclasses
 import html
 import importlib
-import io
 import json
-import logging
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +20,7 @@ from pud.base.errors import InputError
 from pud.base.files import partial_folder
 from pud.exchange.models import OURS, Origin, reorder, turn_channels
 from pud.exchange.weights import FORMS, Weights
+from pud.exchange.weights.exported import traced
 from pud.models.contract import NORMALISER, Classifier
 
 IMAGES, EXAMPLES = 5, 2  # random ones on which logits are compared, and with which a network is traced
@@ -43,6 +41,10 @@ def export_weights(model: Classifier, origin: Origin | None, path: Path) -> None
         InputError: the file, read again, does not give the model's logits.
     """
     origin = _as_is(model) if origin is None or origin.form == OURS else origin
+    if len(origin.order) != model.classes:
+        raise InputError(
+            f"the model has {model.classes} classes, {origin.file} had {len(origin.order)}: give its own origin"
+        )
     form, images = FORMS.find(origin.form), _images(model, IMAGES)
     back = sorted(range(model.classes), key=origin.order.__getitem__)
     original = copy.deepcopy(model).cpu().eval()
@@ -76,7 +78,7 @@ def export_pt2(model: Classifier, card: ModelCard, path: Path) -> None:
         InputError: torch cannot export the network, or the exported one gives other logits.
     """
     images, plain = _images(model, IMAGES), _with_normaliser(model)
-    with _finished(path) as partial, _traced(path):
+    with _finished(path) as partial, traced(path):
         program = torch.export.export(plain, (images[:EXAMPLES],), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
         torch.export.save(program, partial, extra_files={"model.json": json.dumps(dataclasses.asdict(card))})
         again = torch.export.load(partial).module()  # it was written here
@@ -93,7 +95,7 @@ def export_onnx(model: Classifier, card: ModelCard, path: Path) -> None:
     """
     runtime = _onnx_runtime()
     images, plain = _images(model, IMAGES), _with_normaliser(model)
-    with _finished(path) as partial, _traced(path):
+    with _finished(path) as partial, traced(path):
         program = torch.onnx.export(
             plain,
             (images[:EXAMPLES],),
@@ -266,25 +268,6 @@ def _finished(path: Path) -> Iterator[Path]:
         partial = folder / Path(path).name
         yield partial
         partial.replace(path)
-
-
-@contextmanager
-def _traced(path: Path) -> Iterator[None]:
-    """Turn what torch's exporters raise into a sentence, and keep what they say along the way from the person."""
-    logging.disable(logging.WARNING)
-    try:
-        with torch.no_grad(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except InputError:
-        raise
-    except Exception as error:  # of a network's own code, and of compilers
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(
-            f"{path} cannot be made, for torch cannot trace this network ({reason}): take its weights"
-        ) from error
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _compare(given: Tensor, expected: Tensor, rounding: float, path: Path) -> None:

@@ -141,9 +141,9 @@ def _theirs(path: Path, split: LabelledImages, config: ModelConfig, seed: int) -
     order = _order(config.classes, split.classes)
     weights = read_weights(path)
     architecture, found = _architecture(path, weights, config, shape, k)
-    plain = ((0.0,) * shape[0], (1.0,) * shape[0])
-    mean, std = (config.mean, config.std) if config.mean else plain
+    mean, std = (config.mean, config.std) if config.mean else ((0.0,), (1.0,))
     model = make_model(architecture, shape, k, mean, std, seed=seed, may_import=bool(config.architecture))
+    normalise(model, mean, std)  # a number for each channel
     _load(path, model, weights, found, with_normaliser=not config.mean)
     reorder(model, order)
     if config.bgr:

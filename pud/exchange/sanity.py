@@ -134,9 +134,10 @@ def find_normalisation(
 
 
 def normalise(model: Classifier, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Give a model another normaliser, in place; c numbers each, or one for all channels."""
-    for buffer, values in ((model.mean, mean), (model.std, std)):
-        buffer.copy_(torch.tensor(values).view(1, -1, 1, 1).expand_as(buffer))
+    """Give a model another normaliser; c numbers each, or one for all channels."""
+    for name, values in (("mean", mean), ("std", std)):
+        column = torch.tensor(values, dtype=torch.float32, device=model.mean.device).view(1, -1, 1, 1)
+        setattr(model, name, column.expand(1, model.input_shape[0], 1, 1).clone())
 
 
 def _some(split: LabelledImages, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,14 @@
 records, plain numbers that a JSON file describes. The computation is not; they must fit a network that has a name.
 """
 
+import io
 import json
+import logging
 import math
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +20,7 @@ from torch import Tensor, nn
 
 from pud.artifacts.model import MAXIMUM_BYTES
 from pud.base.errors import InputError
-from pud.base.files import MAXIMUM_JSON_BYTES
+from pud.base.files import MAXIMUM_JSON_BYTES, is_full
 from pud.exchange.weights import Weights
 from pud.exchange.weights.checkpoint import load_plain
 
@@ -64,9 +69,28 @@ class Exported:
 
     def write(self, path: Path, weights: Weights, network: nn.Module, images: Tensor) -> None:
         """Export the network, which holds the weights, for any number of images."""
-        with torch.no_grad():
+        with traced(path):
             shapes = ({0: torch.export.Dim.DYNAMIC},)
             torch.export.save(torch.export.export(network, (images,), dynamic_shapes=shapes), path)
+
+
+@contextmanager
+def traced(path: Path) -> Iterator[None]:
+    """Turn what torch's exporters raise into a sentence, and keep what they say along the way from the person."""
+    logging.disable(logging.WARNING)
+    try:
+        with torch.no_grad(), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # of a network's own code, and of compilers
+        if isinstance(error, InputError) or is_full(error):
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(
+            f"{path.name} cannot be made, for torch cannot trace this network ({reason}): take its weights"
+        ) from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _weights(archive: zipfile.ZipFile, path: Path) -> dict[str, Tensor]:

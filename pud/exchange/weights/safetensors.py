@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -10,6 +10,8 @@ from pud.base.errors import InputError
 from pud.exchange.weights import Weights
 
 NAME = "safetensors"
+LIBRARY = "format"  # names it in a file, without which some libraries read none
+LONGEST = 20  # characters of that
 
 
 class Safetensors:
@@ -24,13 +26,15 @@ class Safetensors:
     def read(self, path: Path) -> Weights:
         """Return the weights."""
         try:
-            return Weights(load_file(path), NAME, (), {})
+            with safe_open(path, "pt") as file:
+                said = (file.metadata() or {}).get(LIBRARY)
+            return Weights(load_file(path), NAME, (), {LIBRARY: said[:LONGEST]} if said else {})
         except (SafetensorError, ValueError, KeyError) as error:
             raise InputError(f"{path} is corrupt ({error}): get it again") from error
 
     def write(self, path: Path, weights: Weights, network: nn.Module, images: Tensor) -> None:
-        """Write the weights alone."""
-        save_file(weights.tensors, path, metadata={"format": "pt"})
+        """Write the weights, and which library they are of, if the file said it."""
+        save_file(weights.tensors, path, metadata={name: str(value) for name, value in weights.about.items()} or None)
 
 
 FORMS = {NAME: Safetensors()}
