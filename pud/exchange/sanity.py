@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported where they are first used
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from pud.base.device import random_stream
 from pud.base.progress import track
@@ -86,7 +86,7 @@ class _Try:
 
     def best_order(self) -> np.ndarray:
         """Return the class that each output stands for most likely, (k,)."""
-        return linear_sum_assignment(self.counts, maximize=True)[1]
+        return scipy.optimize.linear_sum_assignment(self.counts, maximize=True)[1]
 
 
 def check_model(
