@@ -22,6 +22,7 @@ from pud.models.training import TrainConfig
 from pud.platform.commands_clean import clean_command
 from pud.platform.commands_examine import defend_command, scan_command
 from pud.platform.commands_history import compare_command, runs_command
+from pud.platform.commands_import import import_command
 from pud.platform.options import (
     FOLDER,
     architecture_option,
@@ -41,7 +42,7 @@ from pud.platform.options import (
 from pud.reporting.report import INFECTED, PURIFIED, ROUND, load_report, table
 
 SECTIONS = {
-    "A model and pictures of your own": ("scan", "defend"),
+    "A model and pictures of your own": ("import", "scan", "defend"),
     "A rehearsal on this machine, in this order": ("fetch", "run", "report"),
     "Its steps alone, in this order": ("poison", "train", "probe", "detect", "purify", "evaluate"),
     "On a cluster": ("doctor", "bootstrap", "submit"),
@@ -350,7 +351,7 @@ def report_command(folder: Path) -> None:
     click.echo(table(load_report(folder)))
 
 
-for command in (scan_command, defend_command, runs_command, compare_command, clean_command):
+for command in (import_command, scan_command, defend_command, runs_command, compare_command, clean_command):
     app.add_command(command)
 
 
