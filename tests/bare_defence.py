@@ -41,7 +41,7 @@ def defend() -> dict[str, object]:
     reports = [str(work / f"report-{index}") for index in range(2)]
     detection = str(work / "detection")
     few = ("--pgd-images", "20", "--pgd-steps", "3", "--masking-images", "0", "--drift-images", "20")
-    pud("poison", "--data-uri", DATA, "--dataset", dataset, "--ground-truth", truth, "--train-size", "1000")
+    pud("poison", "--data-uri", DATA, "--dataset", dataset, "--ground-truth", truth, "--train-size", "300")
     pud("train", "--dataset", dataset, "--model", models[0], "--epochs", "2")
     pud("probe", "--model", models[0], "--dataset", dataset, "--out", probes[0])
     pud("detect", "--infected-probe", probes[0], "--probe", probes[0], "--detection", detection)
