@@ -277,6 +277,13 @@ def test_links_out_of_the_folder_are_not_followed(pictures: Path, tmp_path: Path
     assert "cat/inner.png" in set(table_of(pictures)["name"])
 
 
+def test_hidden_files_and_broken_data_about_a_picture_are_passed_over(pictures: Path) -> None:
+    (pictures / "cat/._00.png").write_bytes(b"what a Mac writes beside")
+    save(pictures / "cat/exif.jpg", noise(9), exif=b"Exif\0\0broken")
+    content, split = imported(pictures)
+    assert (content["skipped"], len(split.labels)) == ([], 13)
+
+
 def test_what_is_no_file_is_not_opened(pictures: Path) -> None:
     os.mkfifo(pictures / "cat/pipe.png")  # opening it would wait for ever
     assert imported(pictures, skipped_limit=0.2)[0]["skipped"] == [{"name": "cat/pipe.png", "reason": "is not a file"}]

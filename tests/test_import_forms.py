@@ -156,6 +156,16 @@ def test_labels_outside_of_the_named_classes_are_refused(tmp_path: Path) -> None
     assert imported(folder)[1].labels.tolist() == [1, 0, 1, 0, 1, 0]
 
 
+def test_a_table_beside_classes_counts_only_with_its_columns(tmp_path: Path) -> None:
+    for number in range(6):
+        save(tmp_path / "in" / ("cat", "dog")[number % 2] / f"{number}.png", noise(number))
+    (tmp_path / "in/notes.csv").write_text("weather,comment\nrain,none\n")
+    np.save(tmp_path / "in/cat/features.npy", COLOUR)
+    assert form_of(tmp_path / "in") == "folder"
+    (tmp_path / "in/notes.csv").write_text("path,label\ncat/0.png,cat\ndog/1.png,dog\n")
+    assert form_of(tmp_path / "in") == "table"
+
+
 # arrays
 
 
@@ -250,6 +260,14 @@ def test_arrays_that_cannot_be_used_are_refused(tmp_path: Path, arrays: dict[str
     np.savez(tmp_path / "in.npz", **arrays)
     with pytest.raises(InputError, match=sentence):
         imported(tmp_path / "in.npz")
+
+
+def test_a_thousand_classes_are_imported(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2000, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "many.npz", images=images, labels=np.arange(2000) % 1000)
+    content, split = imported(tmp_path / "many.npz")
+    np.testing.assert_array_equal(split.images[:, 0], images)
+    assert content["splits"]["train"]["counts"] == [2] * 1000
 
 
 def test_an_archive_that_unfolds_without_end_is_refused_unread(tmp_path: Path) -> None:

@@ -53,18 +53,25 @@ def _opened(raw: Raw, maximum_pixels: int) -> Iterator["Image"]:
     """Open a picture, of which only the header is read yet."""
     from PIL import Image
 
+    def check(width: int, height: int) -> None:
+        if width * height > maximum_pixels:
+            raise InputError(f"claims {width:,} x {height:,} pixels, more than {maximum_pixels:,}")
+
     if isinstance(raw, np.ndarray):
+        check(raw.shape[1], raw.shape[0])
         flat = raw[..., 0] if raw.ndim == 3 and raw.shape[2] == 1 else raw
         yield Image.fromarray(np.ascontiguousarray(flat))
         return
     with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw, formats=FORMATS) as image:
-        if image.width * image.height > maximum_pixels:
-            raise InputError(f"claims {image.width:,} x {image.height:,} pixels, more than {maximum_pixels:,}")
+        check(image.width, image.height)
         yield image
 
 
 def _orientation(image: "Image") -> int:
-    return int(image.getexif().get(ORIENTATION, 1)) if "exif" in image.info else 1
+    try:
+        return int(image.getexif().get(ORIENTATION, 1)) if "exif" in image.info else 1
+    except Exception:  # broken data about a picture do not break it
+        return 1
 
 
 def _within(region: np.ndarray, image: "Image") -> tuple[int, int, int, int]:

@@ -4,7 +4,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from statistics import median
@@ -64,8 +64,8 @@ class ImportConfig:
     )
     near: Annotated[float, "How far two near-duplicates may differ, of 255, in a small thumbnail."] = 2.0
     looked_at: Annotated[Count, "Pictures whose sizes are looked at to choose one size."] = 2000
-    sheet_pictures: Annotated[Count, "Pictures of each class on the contact sheet."] = 10
-    sheet_classes: Annotated[Count, "Classes on the contact sheet."] = 100
+    sheet_pictures: Annotated[int, Range(1, 100, "from 1 to 100"), "Pictures of each class on the contact sheet."] = 10
+    sheet_classes: Annotated[int, Range(1, 800, "from 1 to 800"), "Classes on the contact sheet."] = 100
     workers: Annotated[int, "Processes that decode; 0: one for each processor."] = 0
 
 
@@ -96,16 +96,20 @@ def import_pictures(source: Path, out: Path, config: ImportConfig, *, seed: int,
         _check(found, source)
         splits = _parts(found, config, seed)
         target = _target(splits["train"], config, found.notes)
-        names = {"name": source.resolve().stem, "source": f"{source.resolve().name}, read as {form} by pud import"}
+        whole = source.resolve()
+        names = {
+            "name": whole.stem if whole.is_file() else whole.name,
+            "source": f"{whole.name}, read as {form} by pud import",
+        }
         told = {}
         for name, split in splits.items():
             (folder / name).mkdir()
             kept = _write_images(folder / name / "images.npy", split, target, config, found, name)
-            if name == "test" and len(kept.rows) < MINIMUM_IMAGES:
+            if name == "test" and kept.count < MINIMUM_IMAGES:
                 rmtree(folder / name)
-                found.notes.append(f"{len(kept.rows)} test pictures are too few: they were left out")
+                found.notes.append(f"{kept.count} test pictures are too few: they were left out")
                 continue
-            labels = split.labels[kept.rows]
+            labels = split.labels[kept.rows[: kept.count]]
             describe_split(folder / name, labels, classes=found.classes, **names)
             told[name] = _tell(folder / name, split, kept, labels, config, found)
         _check_counts(told["train"]["counts"], found)
@@ -115,7 +119,7 @@ def import_pictures(source: Path, out: Path, config: ImportConfig, *, seed: int,
         content = {
             "format": FORMAT,
             "form": form,
-            "source": source.resolve().name,
+            "source": whole.name,
             "settings": as_parameters(config),
             "seed": seed,
             "classes": list(found.classes),
@@ -179,6 +183,8 @@ def _parts(found: Pictures, config: ImportConfig, seed: int) -> dict[str, Split]
             found.notes.append("the pictures for validation were left out")
         if config.test_share:
             found.notes.append(f"no test pictures were drawn, for the source has some ({given})")
+        if given == "val":
+            found.notes.append("the pictures for validation serve as test pictures")
         return {"train": train, "test": found.splits[given]}
     if not config.test_share:
         return {"train": train}
@@ -186,7 +192,7 @@ def _parts(found: Pictures, config: ImportConfig, seed: int) -> dict[str, Split]
     order = order[np.argsort(train.labels[order], kind="stable")]  # by class, drawn in each
     starts = np.searchsorted(train.labels[order], train.labels[order])
     counts = np.bincount(train.labels)[train.labels[order]]
-    drawn = np.arange(len(order)) - starts < (config.test_share * counts).round()
+    drawn = np.arange(len(order)) - starts < np.minimum((config.test_share * counts).round(), counts - 1)
     found.notes.append(
         f"{drawn.sum():,} test pictures were drawn, {100 * config.test_share:g} % of each class, seed {seed}"
     )
@@ -291,15 +297,23 @@ def _size(sizes: list[tuple[int, int]], cap: int) -> tuple[int, int, str]:
     return side, side, f"all pictures are brought to {side}x{side}, {why}"
 
 
-@dataclass
 class _Kept:
     """What is known of the pictures that were written, in their order. rows: their numbers in the source's split."""
 
-    rows: list[int] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    thumbnails: list[np.ndarray] = field(default_factory=list)
-    means: list[np.ndarray] = field(default_factory=list)
-    traits: Counter[str] = field(default_factory=Counter)
+    def __init__(self, most: int) -> None:
+        self.count = 0
+        self.rows = np.empty(most, np.int64)
+        self.sizes = np.empty((most, 2), np.int32)
+        self.thumbnails = np.empty((most, 8, 9), np.uint8)
+        self.means = np.empty((most, 3), np.uint8)
+        self.traits: Counter[str] = Counter()
+
+    def add(self, row: int, one: "Decoded") -> None:
+        """Note one picture more."""
+        self.rows[self.count], self.sizes[self.count] = row, one.size
+        self.thumbnails[self.count], self.means[self.count] = one.thumbnail, one.mean
+        self.traits.update(one.traits)
+        self.count += 1
 
 
 def _write_images(
@@ -310,7 +324,8 @@ def _write_images(
     Raises:
         InputError: too many are.
     """
-    kept, count = _Kept(), len(split.names)
+    count = len(split.names)
+    kept = _Kept(count)
     limit = config.skipped_limit * (sum(len(one.names) for one in found.splits.values()) + len(found.skipped))
     with path.open("wb") as file:
         file.write(_header(0, target))  # of the same length whatever the count
@@ -320,18 +335,14 @@ def _write_images(
                 found.skipped.append((split.names[row], one))
             else:
                 file.write(one.pixels.data)
-                kept.rows.append(row)
-                kept.sizes.append(one.size)
-                kept.thumbnails.append(one.thumbnail)
-                kept.means.append(one.mean)
-                kept.traits.update(one.traits)
+                kept.add(row, one)
             if len(found.skipped) > limit:
                 raise InputError(
                     f"{len(found.skipped):,} pictures cannot be used, more than {100 * config.skipped_limit:g} % "
                     f"(--skipped-limit): {_reasons(found.skipped)}; mend or remove them, or allow more"
                 )
         file.seek(0)
-        file.write(_header(len(kept.rows), target))
+        file.write(_header(kept.count, target))
     return kept
 
 
@@ -350,13 +361,12 @@ def _tell(
     import pyarrow
     import pyarrow.parquet
 
-    count = len(kept.rows)
-    thumbnails = np.array(kept.thumbnails, np.uint8).reshape(count, 8, 9)
-    first = near_duplicates(thumbnails, np.array(kept.means, np.uint8).reshape(count, 3), config.near)
-    widths, heights = np.array(kept.sizes, np.int32).reshape(count, 2).T
+    count = kept.count
+    first = near_duplicates(kept.thumbnails[:count], kept.means[:count], config.near)
+    widths, heights = kept.sizes[:count].T
     columns = {
         "index": np.arange(count),
-        "name": [split.names[row] for row in kept.rows],
+        "name": [split.names[row] for row in kept.rows[:count]],
         "width": widths,
         "height": heights,
         "duplicate_of": first,

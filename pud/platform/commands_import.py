@@ -24,8 +24,8 @@ def import_command(source: Path, out: Path, form: str | None, seed: int, config:
     """Make a data set of a folder of pictures, a table, arrays, or a published set.
 
     A folder for each class, a table (.csv, .parquet) of path and label, arrays (.npy, .npz), CIFAR, MNIST, GTSRB,
-    ImageNet and files of the Hugging Face hub are told by what lies in SOURCE. A summary says what was found and what was
-    skipped.
+    ImageNet and files of the Hugging Face hub are told by what lies in SOURCE. A summary says what was found and
+    what was skipped.
     """
     content = import_pictures(source, out, config, seed=seed, form=form or "")
     click.echo(f"{summary(content)}\nwritten: {out}, to look at: {out / SHEET}")

@@ -14,7 +14,8 @@ import numpy as np
 from pud.base.errors import InputError
 from pud.base.files import read_array
 from pud.base.progress import track
-from pud.exchange.pictures.contract import Form, Pictures, Raw, Split, fenced, listed, split_named
+from pud.exchange.pictures.contract import Form, Pictures, Raw, Split, fenced, listed, shown, split_named
+from pud.exchange.pictures.folder import subfolders
 from pud.exchange.pictures.table import class_names
 
 MAXIMUM_BYTES = 256 << 30
@@ -27,13 +28,14 @@ RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 
 def _sources(source: Path) -> list[Path]:
-    """Return the arrays that may belong to a source: in a folder, or beside a ``.npy``."""
+    """Return the arrays that may belong to a source: beside a ``.npy``, in a folder, in its train and test."""
     if source.is_file() and source.suffix.lower() == ".npz":
         return [source]
     if source.is_file():
         return sorted(source.parent.glob("*.npy")) if source.suffix.lower() == ".npy" else []
     fence = fenced(source)
-    found = [path for depth in ("*", "*/*") for end in ("npy", "npz") for path in source.glob(f"{depth}.{end}")]
+    parts = [source, *(folder for folder in subfolders(source) if split_named(folder.name))]
+    found = [path for folder in parts for end in ("npy", "npz") for path in folder.glob(f"*.{end}")]
     return sorted(path for path in found if not fence(path.relative_to(source).as_posix()))
 
 
@@ -100,7 +102,7 @@ def _pairs(arrays: dict[str, np.ndarray], source: Path) -> dict[str, tuple[str, 
         pictures = [name for name in names if arrays[name].ndim in (3, 4)]
         labels = [name for name in names if _is_labels(arrays[name])]
         if len(pictures) != 1 or len(labels) != 1:
-            told = [f"{name} {arrays[name].dtype} {arrays[name].shape}" for name in names]
+            told = [f"{shown(name)} {arrays[name].dtype} {arrays[name].shape}" for name in names]
             raise InputError(
                 f"{source} holds {', '.join(told[:10])}: give one array (n, h, w), (n, h, w, c) or (n, c, h, w) of "
                 "pictures and one (n,) of whole numbers as labels, for each of train and test"
@@ -165,7 +167,7 @@ def _to_bytes(
                 "--value-range '[-2.1, 2.6]'"
             )
         notes.append(
-            f"{name} holds {images.dtype} from {low:g} to {high:g}: {value_range[0]:g} was taken for black and "
+            f"{shown(name)} holds {images.dtype} from {low:g} to {high:g}: {value_range[0]:g} was taken for black and "
             f"{value_range[1]:g} for white"
         )
     if len(value_range) != 2 or not value_range[0] < value_range[1]:

@@ -34,7 +34,8 @@ def walk(folder: Path, source: Path, fence: Callable[[str], str], found: Picture
         found.skipped.extend(
             (text_of(os.path.relpath(os.path.join(top, name), source)), "is a link to a folder") for name in linked
         )
-        names += [os.path.join(top, name) for name in files if os.path.splitext(name)[1].lower() in SUFFIXES]
+        visible = [name for name in files if not name.startswith(".")]
+        names += [os.path.join(top, name) for name in visible if os.path.splitext(name)[1].lower() in SUFFIXES]
     for path in sorted(names):
         name = os.path.relpath(path, source)
         kind = os.lstat(path).st_mode

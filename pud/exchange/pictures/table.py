@@ -6,6 +6,7 @@ folder.
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from pud.exchange.pictures.contract import (
     split_named,
     text_of,
 )
-from pud.exchange.pictures.folder import files_split
+from pud.exchange.pictures.folder import files_split, subfolders
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 PATHS = (
@@ -41,6 +42,7 @@ PATHS = (
     "name",
 )
 LABELS = ("label", "class", "classid", "class_id", "class_name", "target", "category", "y", "labels")
+HEAD_LETTERS = 1 << 16
 MAXIMUM_ROWS = 50_000_000
 MAXIMUM_TABLE_BYTES = 4 << 30
 NAMES_OF_CLASSES = ("classes.json", "classes.txt", "train/dataset.json")
@@ -139,8 +141,29 @@ def _tables(source: Path) -> dict[str, Path]:
 
 
 def reads(source: Path) -> bool:
-    """Tell whether the source is a table, or a folder with one, or with one called train."""
-    return bool(_tables(source))
+    """Tell whether the source is a table, or a folder with one, or with one called train.
+
+    Beside several folders, which may be classes, it must have the columns.
+    """
+    tables = _tables(source).values()
+    return bool(tables) and (source.is_file() or len(subfolders(source)) < 2 or all(map(_has_columns, tables)))
+
+
+def _has_columns(path: Path) -> bool:
+    """Tell whether a table seems to have columns of paths and labels."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            names = pyarrow.parquet.read_schema(path).names
+        else:
+            with path.open(encoding="utf-8-sig", errors="replace") as file:
+                names = re.split(r"[\t;,]", file.readline(HEAD_LETTERS))
+    except (pyarrow.ArrowException, OSError):
+        return False
+    words = {name.strip(' "\n').lower() for name in names}
+    return bool(words & set(PATHS)) and bool(words & set(LABELS))
 
 
 def _whole(label: Any) -> bool:
