@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import shutil
-import struct
 import subprocess
 import tempfile
 import urllib.request
@@ -20,13 +19,13 @@ from pud.base.errors import InputError
 from pud.base.files import finished_folder
 from pud.base.progress import say
 from pud.data.readers.npy import write_split
+from pud.exchange.pictures.idx import FASHION as CLASSES
+from pud.exchange.pictures.idx import parse_idx
 
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
 MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 TIMEOUT_SECONDS = 120
-
-CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 # sha256 of the uncompressed IDX files: the compressed ones differ between the packagers.
 IDX_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -43,15 +42,6 @@ IDX_BYTES = {
 }
 CHUNK = 1 << 20
 COMPRESSED_OVERHEAD = 4096  # more than gzip adds to what does not shrink: its blocks' headers, a file name
-
-
-def parse_idx(content: bytes) -> np.ndarray:
-    """Return the uint8 array of an IDX file."""
-    zero, dtype, dimensions = struct.unpack(">HBB", content[:4])
-    if zero != 0 or dtype != 8:
-        raise InputError("not an IDX file of unsigned bytes: fetch it again")
-    shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
 def _installed(_: Path) -> Path:
