@@ -62,6 +62,9 @@ def scanned(folder: Path, *, kind: str = "scan", targets: list[int]) -> Path:
     """The folder of a finished scan."""
     detection = folder / "kfp/scan-2026-11-28-10-51-13-595632/detect/detection"
     said = judged(detection, [1, 2] if targets else [], targets)
+    received = folder / "kfp/scan-2026-11-28-10-51-13-595632/receive/model/model.json"
+    received.parent.mkdir(parents=True)
+    write_json(received, {"format": MODEL_FORMAT, "training": {}, "made_from": {"weights": "4" * 64}})
     (detection / "timing.json").write_text('{"probe": 30.0, "detect": 2.5}')
     digests = {name.replace("_", " "): digest for name, digest in DIGESTS.items()}
     about = {"kind": kind, "data": "pets", "given_label_accuracy": 0.93, "command": "pud scan", "digests": digests}

@@ -216,7 +216,7 @@ class _Side:
             if found := _artifacts(folder, f"{name}/model.json"):
                 card = read_json(found[-1], MODEL_FORMAT, training=dict, made_from=dict)
                 parameters[{"model": "train", "purified": "purify"}[name]] = card["training"]
-                digests = {key.replace("_", " "): value for key, value in card["made_from"].items()} or digests
+                digests = {key.replace("_", " "): value for key, value in card["made_from"].items()} | digests
         data = digests.get("training images"), digests.get("training labels")
         return cls(
             parameters=_flat(parameters),
