@@ -1,4 +1,4 @@
-"""The whole compiled pipeline through ``pud run``: its report, its MLflow runs, its cache, and a kill in the middle."""
+"""The whole compiled pipeline through ``pud run``: a kill in the middle, its report, its MLflow runs, its cache."""
 
 import fcntl
 import json
@@ -15,21 +15,28 @@ import jsonschema
 import pytest
 from servers import TrackingServer
 
-from pipelines.pud import ROUNDS
+from pipelines.rounds import ROUNDS
 from pud import __version__
 from pud.base.errors import InputError
+from pud.platform.cli import app
 from pud.platform.local_run import dvc_digest, git_commit, how_to_open, local_data, run_name
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((Path(__file__).parent / "report.schema.json").read_text())
 TINY = {
-    "train_size": 600,
+    "train_size": 300,
     "train_settings": {"epochs": 2},
-    "probe_settings": {"noise_draws": 1, "mix_draws": 1, "steps": 1},
+    "probe_settings": {"noise_draws": 1, "mix_draws": 1, "steps": 1, "splits": 1, "adversarial_images": 50},
     "purify_settings": {"epochs": [1], "steps": 1},
-    "evaluate_settings": {"pgd_images": 1, "pgd_steps": 3, "autoattack_images": 2},
+    "evaluate_settings": {
+        "pgd_images": 1,
+        "pgd_steps": 3,
+        "autoattack_images": 1,
+        "masking_images": 2,
+        "drift_images": 10,
+    },
 }
-RUN_SECONDS, STOP_SECONDS = 600, 60
+RUN_SECONDS, PASSWORD = 600, "opensesame"
 
 
 def command(folder: Path, data: Path, name: str, *options: str) -> list[str]:
@@ -40,13 +47,42 @@ def command(folder: Path, data: Path, name: str, *options: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """How a start of a run ended, and what there was then."""
+
+    code: int
+    said: str
+    errors: str
+    log: str
+    mlflow: list[dict[str, str]]
+    processes: list[int]
+    temporary: list[Path]
+    with_password: list[Path]
+
+    @classmethod
+    def of(cls, process: subprocess.Popen[str], said: str, folder: Path, database: Path) -> "Ended":
+        more, errors = process.communicate(timeout=RUN_SECONDS)
+        files = [path for path in (folder / "runs").rglob("*") if path.is_file() and not path.is_symlink()]
+        return cls(
+            process.returncode,
+            said + more,
+            errors,
+            (folder / "runs" / "tiny" / "kfp.log").read_text(),
+            mlflow_runs(database),
+            alive(str(folder)),
+            list((folder / "runs" / "tiny").glob("tmp*")),
+            [path for path in files if PASSWORD in path.read_bytes().decode("latin-1")],
+        )
+
+
+@dataclass(frozen=True)
 class Runs:
-    """Two runs of the same name, one after the other, and what each left."""
+    """A run that was killed with a server to track it, started again, and once more when it was done, without one."""
 
     folder: Path
-    first: subprocess.CompletedProcess[str]
-    first_log: str
-    second: subprocess.CompletedProcess[str]
+    killed: Ended
+    resumed: Ended
+    again: Ended
 
     @property
     def run(self) -> Path:
@@ -54,14 +90,43 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(sample_folder: Path, server: TrackingServer, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = tmp_path_factory.mktemp("runs")
-    started = command(folder, sample_folder, "tiny")
-    options = {"cwd": folder, "capture_output": True, "text": True, "timeout": RUN_SECONDS, "check": False}
-    first = subprocess.run(started, **options)
-    assert first.returncode == 0, first.stderr
-    log = (folder / "runs" / "tiny" / "kfp.log").read_text()
-    return Runs(folder, first, log, subprocess.run(started, **options))
+    tracked = ("--tracking-uri", server.uri.replace("://", f"://somebody:{PASSWORD}@"))
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        given = {"cwd": folder, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command(folder, sample_folder, "tiny", *options), **given)
+
+    first = start(*tracked)
+    killed = Ended.of(first, said_until_killed(first), folder, server.folder)
+    resumed = Ended.of(start(*tracked), "", folder, server.folder)
+    return Runs(folder, killed, resumed, Ended.of(start(), "", folder, folder))
+
+
+def said_until_killed(process: subprocess.Popen[str]) -> str:
+    """Send SIGTERM in the task after the first evaluate, and return what the run said up to it."""
+    said, measured = "", False
+    for line in process.stdout:
+        said += line
+        if measured and line.startswith("-- "):
+            process.send_signal(signal.SIGTERM)
+            break
+        measured |= line.startswith("-- evaluate")
+    return said
+
+
+def alive(text: str) -> list[int]:
+    """Return the processes other than this one whose command line or working folder names ``text``."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        if int(process.name) != os.getpid():
+            try:
+                if text in (process / "cmdline").read_text() or text in os.readlink(process / "cwd"):
+                    found.append(int(process.name))
+            except OSError:
+                continue
+    return found
 
 
 def mlflow_runs(folder: Path) -> list[dict[str, str]]:
@@ -75,8 +140,8 @@ def mlflow_runs(folder: Path) -> list[dict[str, str]]:
     return list(about.values())
 
 
-def parents(folder: Path) -> list[dict[str, str]]:
-    return [run for run in mlflow_runs(folder) if "mlflow.parentRunId" not in run]
+def parents(runs: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [run for run in runs if "mlflow.parentRunId" not in run]
 
 
 def executed(log: str) -> set[str]:
@@ -100,8 +165,9 @@ def test_a_run_leaves_its_record_and_nothing_temporary(runs: Runs) -> None:
 
 
 def test_a_run_says_what_it_does_and_prints_the_table(runs: Runs) -> None:
-    lines = runs.first.stdout.splitlines()
-    assert [line for line in lines if line.startswith("-- ")][:3] == ["-- check", "-- poison", "-- train"]
+    begun = [line for line in runs.killed.said.splitlines() if line.startswith("-- ")]
+    assert begun[:3] == ["-- check", "-- poison", "-- train"]
+    lines = runs.again.said.splitlines()
     assert [line.split("  ")[0] for line in lines if re.match(r"(infected|round \d|purified)  ", line)] == [
         "infected",
         *(f"round {index + 1}" for index in range(ROUNDS)),
@@ -110,15 +176,15 @@ def test_a_run_says_what_it_does_and_prints_the_table(runs: Runs) -> None:
 
 
 def test_a_run_has_one_finished_mlflow_parent_and_a_child_a_round(runs: Runs) -> None:
-    (parent,) = parents(runs.folder)
-    children = [run for run in mlflow_runs(runs.folder) if run.get("mlflow.parentRunId") == parent["id"]]
+    (parent,) = parents(runs.again.mlflow)
+    children = [run for run in runs.again.mlflow if run.get("mlflow.parentRunId") == parent["id"]]
     assert len(children) == ROUNDS
     assert sorted(child["pud.round"] for child in children) == [str(index + 1) for index in range(ROUNDS)]
     assert {run["status"] for run in (parent, *children)} == {"FINISHED"}
 
 
 def test_mlflow_has_the_metrics_with_the_round_as_step(runs: Runs) -> None:
-    (parent,) = parents(runs.folder)
+    (parent,) = parents(runs.again.mlflow)
     with sqlite3.connect(runs.folder / "mlflow.db") as database:
         steps = database.execute(
             "select distinct step, value from metrics where run_uuid = ? and key = 'clean_accuracy'", (parent["id"],)
@@ -141,7 +207,7 @@ def test_mlflow_has_the_data_set_and_the_parameters(runs: Runs) -> None:
 
 
 def test_mlflow_has_the_table_the_plots_the_model_and_the_report(runs: Runs) -> None:
-    (parent,) = parents(runs.folder)
+    (parent,) = parents(runs.again.mlflow)
     (artifacts,) = (runs.folder / "mlruns").rglob(f"{parent['id']}/artifacts")
     files = {path.relative_to(artifacts).as_posix() for path in artifacts.rglob("*") if path.is_file()}
     assert files >= {
@@ -156,64 +222,34 @@ def test_mlflow_has_the_table_the_plots_the_model_and_the_report(runs: Runs) -> 
 
 
 def test_the_same_run_again_takes_what_was_done_from_the_cache(runs: Runs) -> None:
-    log = (runs.run / "kfp.log").read_text()
-    assert runs.second.returncode == 0, runs.second.stderr
-    assert executed(runs.first_log) >= {"poison", "train", "adversarial-probe", "detect", "purify", "evaluate"}
-    assert executed(log) - {"finish", "always-close-tracking"} == {"evaluate"}
-
-
-def killed_run(folder: Path, started: list[str]) -> tuple[int, str]:
-    """Start a run, send SIGTERM in the task after the first evaluate, and return its exit code and what it said."""
-    process = subprocess.Popen(started, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said, measured = "", False
-    for line in process.stdout:
-        said += line
-        if measured and line.startswith("-- "):
-            process.send_signal(signal.SIGTERM)
-            break
-        measured |= line.startswith("-- evaluate")
-    said += process.communicate(timeout=STOP_SECONDS)[0]
-    return process.returncode, said
-
-
-def alive(text: str) -> list[int]:
-    """Return the processes other than this one whose command line or working folder names ``text``."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and int(process.name) != os.getpid():
-            try:
-                if text in (process / "cmdline").read_text() or text in os.readlink(process / "cwd"):
-                    found.append(int(process.name))
-            except OSError:
-                continue
-    return found
+    assert runs.again.code == 0, runs.again.errors
+    done = executed(runs.killed.log) | executed(runs.resumed.log)
+    assert done >= {"poison", "train", "adversarial-probe", "detect", "purify", "evaluate"}
+    assert executed(runs.again.log) - {"finish", "always-close-tracking"} == {"evaluate"}
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="processes are looked up in /proc")
-def test_a_killed_run_leaves_nothing_behind_and_goes_on_when_it_is_started_again(
-    sample_folder: Path, tmp_path: Path, server: TrackingServer
-) -> None:
-    uri = server.uri.replace("://", "://somebody:opensesame@")
-    started = command(tmp_path, sample_folder, "killed", "--tracking-uri", uri)
-    code, said = killed_run(tmp_path, started)
-    assert code != 0
-    assert "Traceback" not in said
-    assert alive(str(tmp_path)) == []
-    assert not list((tmp_path / "runs" / "killed").glob("tmp*"))
-    (parent,) = parents(server.folder)
+def test_a_killed_run_leaves_nothing_behind(runs: Runs) -> None:
+    assert runs.killed.code != 0
+    assert "Traceback" not in runs.killed.said + runs.killed.errors
+    assert (runs.killed.processes, runs.killed.temporary) == ([], [])
+    (parent,) = parents(runs.killed.mlflow)
     assert parent["status"] == "KILLED"
 
-    done = subprocess.run(started, cwd=tmp_path, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
-    assert done.returncode == 0, done.stderr
-    log = (tmp_path / "runs" / "killed" / "kfp.log").read_text()
-    assert executed(log).isdisjoint({"poison", "train"})
-    assert "purify" in executed(log)
-    (parent,) = parents(server.folder)
-    assert (parent["status"], parent["mlflow.runName"]) == ("FINISHED", "killed")
-    assert len(mlflow_runs(server.folder)) == 1 + ROUNDS
-    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file() and not path.is_symlink()]
-    assert [path for path in files if b"opensesame" in path.read_bytes()] == []
-    assert "opensesame" not in said + done.stdout + done.stderr
+
+def test_a_killed_run_goes_on_when_it_is_started_again(runs: Runs) -> None:
+    assert runs.resumed.code == 0, runs.resumed.errors
+    assert executed(runs.resumed.log).isdisjoint({"poison", "train"})
+    assert "purify" in executed(runs.resumed.log)
+    (parent,) = parents(runs.resumed.mlflow)
+    assert (parent["status"], parent["mlflow.runName"]) == ("FINISHED", "tiny")
+    assert len(runs.resumed.mlflow) == 1 + ROUNDS
+
+
+def test_the_password_of_a_tracking_server_is_written_and_said_nowhere(runs: Runs) -> None:
+    assert runs.resumed.with_password == []
+    for ended in (runs.killed, runs.resumed):
+        assert PASSWORD not in ended.said + ended.errors
 
 
 def test_a_run_whose_task_fails_says_why_in_one_sentence(sample_folder: Path, tmp_path: Path) -> None:
@@ -225,15 +261,17 @@ def test_a_run_whose_task_fails_says_why_in_one_sentence(sample_folder: Path, tm
     assert not list((tmp_path / "runs" / "wrong").glob("tmp*"))
 
 
-def test_two_processes_do_not_work_on_one_run(sample_folder: Path, tmp_path: Path) -> None:
+def test_two_processes_do_not_work_on_one_run(
+    sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "runs/busy").mkdir(parents=True)
     lock = os.open(tmp_path / "runs/busy", os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     busy = [*command(tmp_path, sample_folder, "busy"), "--no-tracking"]
-    done = subprocess.run(busy, cwd=tmp_path, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="busy is under way"):
+        app(busy[1:], standalone_mode=False)
     os.close(lock)
-    assert done.returncode == 2
-    assert "busy is under way" in done.stderr
 
 
 @pytest.mark.parametrize(
