@@ -1,7 +1,7 @@
 """Component conclude: CPU pool."""
 
 from kfp import dsl
-from kfp.dsl import HTML, Dataset, Input, Markdown, Metrics, Output
+from kfp.dsl import HTML, Dataset, Input, Markdown, Metrics, Model, Output
 
 from components.artifacts import Detection, Findings, Probe, Report
 
@@ -9,6 +9,7 @@ from components.artifacts import Detection, Findings, Probe, Report
 @dsl.component(base_image="pud", install_kfp_package=False)
 def conclude(
     kind: str,
+    model: Input[Model],
     dataset: Input[Dataset],
     infected_probe: Input[Probe],
     detection: Input[Detection],
@@ -17,6 +18,7 @@ def conclude(
     page: Output[HTML],
     summary: Output[Markdown],
     metrics: Output[Metrics],
+    purified: Input[Model] = None,  # KFP does not import a type inside Optional
     probe: Input[Probe] = None,
     report: Input[Report] = None,
 ) -> None:
@@ -28,12 +30,14 @@ def conclude(
     from components.metrics import leave
     from pud.steps.conclude import PAGE, SUMMARY, conclude_step
 
-    with guarded(dataset, infected_probe, detection, probe, report):
+    with guarded(model, dataset, infected_probe, detection, purified, probe, report):
         values = conclude_step(
             kind,
+            Path(model.path),
             Path(dataset.path),
             Path(infected_probe.path),
             Path(detection.path),
+            purified=Path(purified.path) if purified else None,
             probe=Path(probe.path) if probe else None,
             report=Path(report.path) if report else None,
             command=command,

@@ -1,7 +1,7 @@
 """Component evaluate: GPU pool; the only one that takes the ground truth, never cached."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Metrics, Model, Output
+from kfp.dsl import ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
 from components.artifacts import Detection, GroundTruth, Report
 
@@ -23,6 +23,7 @@ def evaluate(
     device: str,
     report: Output[Report],
     metrics: Output[Metrics],
+    curves: Output[ClassificationMetrics],
     detection: Input[Detection] = None,  # KFP does not import a type inside Optional
     previous_report: Input[Report] = None,
 ) -> None:
@@ -34,11 +35,11 @@ def evaluate(
     from pathlib import Path
 
     from components.guard import guarded
-    from components.metrics import leave
+    from components.metrics import leave, show
     from components.tracking import tracking_of
     from pud.adversarial.robustness import EvaluateConfig
     from pud.base.config import from_mapping
-    from pud.steps.evaluate import evaluate_step
+    from pud.steps.evaluate import CLASSIFICATION, evaluate_step
 
     with guarded(model, dataset, ground_truth, detection, previous_report):
         values = evaluate_step(
@@ -58,3 +59,4 @@ def evaluate(
             tracking=tracking_of(tracking, job, job_name),
         )
         leave(metrics, values)
+        show(curves, Path(report.path) / CLASSIFICATION)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from kfp.dsl import Metrics
+from kfp.dsl import ClassificationMetrics, Metrics
 
 
 def leave(metrics: Metrics, values: dict[str, float]) -> None:
@@ -16,3 +16,17 @@ def leave(metrics: Metrics, values: dict[str, float]) -> None:
     path.write_text(json.dumps(values, sort_keys=True) + "\n")
     for name, value in values.items():
         metrics.log_metric(name, value)
+
+
+def show(classification: ClassificationMetrics, path: Path) -> None:
+    """Let the Kubeflow UI draw what ``pud.evaluation.metrics.classification`` left in a file, if there is one.
+
+    Its confusion matrix is square: who is unsure of an image does not accuse it.
+    """
+    if not path.is_file():
+        return
+    drawn = json.loads(path.read_text())
+    if drawn["roc"]:
+        classification.log_roc_curve(*(drawn["roc"][key] for key in ("fpr", "tpr", "threshold")))
+    rows, counts = drawn["confusion"]["rows"], drawn["confusion"]["counts"]
+    classification.log_confusion_matrix(rows, [[clean + unsure, accused] for clean, unsure, accused in counts])

@@ -103,8 +103,10 @@ def repair(
     last = rounds.run(model, purify_settings, measured)
     concluded = conclude(
         kind="defence",
+        model=model,
         dataset=dataset,
         infected_probe=last["infected_probe"],
+        purified=last["model"],
         probe=last["probe"],
         detection=last["detection"],
         report=last["report"],

@@ -1,4 +1,5 @@
-"""The DAG: check -> poison -> train -> [probe -> detect -> purify -> evaluate] x rounds -> probe -> detect -> evaluate.
+"""The DAG of a rehearsal: check -> poison -> train -> [probe -> detect -> purify -> evaluate] x rounds -> probe ->
+detect -> evaluate -> conclude.
 
 The bracket is unrolled when this is compiled (``make compile``). Every evaluate extends the report of the one before
 it; only poison, evaluate and nothing else touch the ground truth.
@@ -14,6 +15,7 @@ from typing import Any
 from kfp import dsl
 
 from components.check import check
+from components.conclude import conclude
 from components.evaluate import evaluate
 from components.finish import finish
 from components.poison import poison
@@ -44,6 +46,7 @@ def defence(
     detect_settings: dict,
     purify_settings: dict,
     evaluate_settings: dict,
+    command: str,
     tracking: dict,
     git_commit: str,
     image: str,
@@ -104,8 +107,21 @@ def defence(
         )
         return on_gpu_pool(measured, *gpu, cached=False)
 
+    model = trained.outputs["model"]
     rounds = Rounds(dataset, train_settings, probe_settings, detect_settings, seed, device, cpu, gpu)
-    rounds.run(trained.outputs["model"], purify_settings, measure)
+    last = rounds.run(model, purify_settings, measure)
+    concluded = conclude(
+        kind="rehearsal",
+        model=model,
+        dataset=dataset,
+        infected_probe=last["infected_probe"],
+        purified=last["model"],
+        probe=last["probe"],
+        detection=last["detection"],
+        report=last["report"],
+        command=command,
+    )
+    on_cpu_pool(concluded, *cpu)
 
 
 @dsl.pipeline(name="pud", description="Progressive Unified Defense against backdoors and adversarial examples")
@@ -126,6 +142,7 @@ def pud(
     detect_settings: dict = DETECT,
     purify_settings: dict = PURIFY,
     evaluate_settings: dict = EVALUATE,
+    command: str = "",  # how to do the same again, for the page
     tracking: dict = {},  # noqa: B006  pud.steps.settings.TRACKING, no password in the uri; KFP wants a plain default
     git_commit: str = "",
     image: str = f"pud:{__version__}",
@@ -157,6 +174,7 @@ def pud(
             detect_settings=detect_settings,
             purify_settings=purify_settings,
             evaluate_settings=evaluate_settings,
+            command=command,
             tracking=tracking,
             git_commit=git_commit,
             image=image,

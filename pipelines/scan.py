@@ -60,8 +60,11 @@ def scan(
     with_data(on_gpu_pool(received, *gpu).after(checked))
     dataset = received.outputs["dataset"]
     rounds = Rounds(dataset, model_settings, probe_settings, detect_settings, seed, device, cpu, gpu)
-    probe, detection = rounds.assess(received.outputs["model"])
-    concluded = conclude(kind="scan", dataset=dataset, infected_probe=probe, detection=detection, command=command)
+    model = received.outputs["model"]
+    probe, detection = rounds.assess(model)
+    concluded = conclude(
+        kind="scan", model=model, dataset=dataset, infected_probe=probe, detection=detection, command=command
+    )
     on_cpu_pool(concluded, *cpu)
 
 

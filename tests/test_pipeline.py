@@ -29,10 +29,11 @@ from pud.base.errors import InputError
 from pud.data.readers import open_split
 
 ROOT = Path(__file__).parent.parent
-GPU, CPU = ("train", "adversarial-probe", "purify", "evaluate"), ("check", "poison", "detect", "finish")
+GPU, CPU = ("train", "adversarial-probe", "purify", "evaluate"), ("check", "poison", "detect", "conclude", "finish")
 DEFENDING = ("train", "adversarial_probe", "detect", "purify")
 STEPLESS = ("check", "finish")
 COMPONENTS = (*DEFENDING, "poison", "evaluate", *STEPLESS)
+COMPONENTS += ("receive", "measure", "conclude", "release", "gate")
 SECRET_TYPES = {"system.PudGroundTruth", "system.PudReport"}
 MAXIMUM_BODY_LINES = 40
 
@@ -155,6 +156,7 @@ def test_every_component_runs_as_often_as_the_rounds_ask() -> None:
         "detect": ROUNDS + 1,
         "purify": ROUNDS,
         "evaluate": ROUNDS + 2,
+        "conclude": 1,
         "finish": 1,
     }
     assert len(TASKS) == len(EXECUTORS) == len(PLACES)
@@ -339,16 +341,21 @@ def test_every_parameter_that_a_task_names_is_handed_into_its_graph(task: Task) 
     assert named <= task.graph_inputs
 
 
-def test_only_evaluate_takes_the_ground_truth_or_a_report() -> None:
+@pytest.mark.parametrize(
+    ("secret", "taken_by", "made_by"),
+    [(GroundTruth, {"evaluate"}, {"poison"}), (Report, {"evaluate", "conclude"}, {"evaluate"})],
+)
+def test_only_evaluate_takes_the_ground_truth_and_only_the_page_its_report(
+    secret: type, taken_by: set[str], made_by: set[str]
+) -> None:
     takers, makers = set(), set()
     for part in SPEC["components"].values():
         if "executorLabel" in part:
             for side, names in (("inputDefinitions", takers), ("outputDefinitions", makers)):
                 artifacts = part.get(side, {}).get("artifacts", {}).values()
-                if SECRET_TYPES & {about["artifactType"]["schemaTitle"] for about in artifacts}:
+                if secret.schema_title in {about["artifactType"]["schemaTitle"] for about in artifacts}:
                     names.add(component_of(part["executorLabel"]))
-    assert takers == {"evaluate"}
-    assert makers == {"poison", "evaluate"}
+    assert (takers, makers) == (taken_by, made_by)
 
 
 @pytest.mark.parametrize("name", DEFENDING)

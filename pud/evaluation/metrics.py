@@ -1,10 +1,14 @@
 """Metrics as reductions of logits and verdicts. Every scalar is a fraction."""
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
 from pud.attacks.ground_truth import GroundTruth
-from pud.detectors.contract import POISONED, Detection
+from pud.detectors.contract import CLEAN, POISONED, UNSURE, Detection
+
+ROC_POINTS, ROC_KEYS = 200, ("fpr", "tpr", "threshold")
 
 
 def clean_accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -87,3 +91,24 @@ def verdict_metrics(suspicion: np.ndarray, accused: np.ndarray, truth: GroundTru
         "auroc": float(roc_auc_score(poisoned[both], suspicion[both])) if poisoned.any() else None,
         "auroc_n": int(both.sum()),
     }
+
+
+def classification(detection: Detection, truth: GroundTruth) -> dict[str, dict[str, list[Any]]]:
+    """Return what a user interface draws of a detection: ``roc`` by suspicion, and ``confusion`` of the verdicts.
+
+    roc: fpr, tpr and threshold, at most ROC_POINTS of each; empty where nothing is poisoned. confusion: names of the
+    rows (truth) and columns (verdict), and the counts. Cover images are in neither.
+    """
+    counted = ~truth.cover
+    poisoned, verdict = truth.poisoned[counted], detection.verdict[counted]
+    roc: dict[str, list[Any]] = {}
+    if poisoned.any() and not poisoned.all():
+        from sklearn.metrics import roc_curve
+
+        curve = roc_curve(poisoned, detection.suspicion[counted])
+        shown = np.unique(np.linspace(0, len(curve[0]) - 1, ROC_POINTS).astype(int))
+        top = float(detection.suspicion.max()) + 1  # scikit-learn begins at infinity, which no JSON holds
+        roc = {key: np.minimum(values[shown], top).tolist() for key, values in zip(ROC_KEYS, curve, strict=True)}
+    judged = (CLEAN, UNSURE, POISONED)
+    counts = [[int((group & (verdict == one)).sum()) for one in judged] for group in (~poisoned, poisoned)]
+    return {"roc": roc, "confusion": {"rows": [CLEAN, POISONED], "columns": list(judged), "counts": counts}}

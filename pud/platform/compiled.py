@@ -113,7 +113,7 @@ def checked(parameters: Mapping[str, Any], spec: Mapping[str, Any], pipeline: Pa
     """
     from pud.steps.settings import check_settings  # torch takes two seconds
 
-    known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    known = parameters_of(spec)
     if unknown := sorted(parameters.keys() - known.keys()):
         names = ", ".join(sorted(known)) or "none"
         raise InputError(f"{pipeline} has no parameter {', '.join(unknown)}: choose from {names}")
@@ -123,6 +123,11 @@ def checked(parameters: Mapping[str, Any], spec: Mapping[str, Any], pipeline: Pa
     read = {name: _as_declared(name, value, known[name]["parameterType"]) for name, value in parameters.items()}
     check_settings(read)
     return read
+
+
+def parameters_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a pipeline says of its parameters, by name."""
+    return dict(spec["root"].get("inputDefinitions", {}).get("parameters", {}))
 
 
 def steps_of(spec: Mapping[str, Any]) -> set[str]:

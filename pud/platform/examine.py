@@ -1,8 +1,6 @@
 """A model and data from outside, examined on this machine: ``pud scan`` and ``pud defend``."""
 
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pud.artifacts.verdict import FILE, load_verdict
-from pud.base.errors import InputError, without_userinfo
+from pud.base.errors import InputError
 from pud.base.files import finished_folder
 from pud.platform.compiled import checked, pipeline_called, read_parameters, read_pipeline, root_of
 from pud.platform.local_run import (
+    PAGE,
     as_parameter,
     dvc_digest,
     execute,
     git_commit,
     local_data,
+    newest,
+    own_command,
     source_digest,
+    take_findings,
 )
 from pud.reporting.report import load_report, table
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from pud.reporting.tracking import Tracking
 
 SCAN, DEFEND = "scan", "defend"
-TAKEN = ("findings", "repaired", "cleaned")  # artifacts that people look for, by the name of their output
+PRODUCTS = {"repaired": "model.json", "cleaned": "train/dataset.json"}  # of a defence, each with a file in it
 REFUSED = 2  # exit code where nothing was found, but the repaired model is not fit for release
 # what is known to be clean is not looked at, and the model is repaired with it
 CLEAN = {"detect_settings": {"detector": "none"}, "purify_settings": {"preset": "aft"}}
@@ -70,7 +72,7 @@ def examine(
         "seed": seed,
         "device": device,
         "image": f"pud:{source_digest(root)}",
-        "command": without_userinfo(shlex.join(["pud", *sys.argv[1:]])),
+        "command": own_command(),
         **given,
     }
     if pipeline == DEFEND:
@@ -109,15 +111,9 @@ def _refuse_foreign(folder: Path) -> None:
 
 def _gathered(folder: Path) -> dict[str, Any]:
     """Put what people look for into the run's folder, print it, and return the verdict."""
-    for name in TAKEN:
-        made = max((folder / "kfp").rglob(f"*/{name}"), key=lambda path: path.stat().st_mtime, default=None)
-        if made is None:
-            continue
-        if name == "findings":
-            for file in made.iterdir():
-                shutil.copyfile(file, folder / file.name)
-        else:
-            mark = "model.json" if name == "repaired" else "train/dataset.json"
+    take_findings(folder)
+    for name, mark in PRODUCTS.items():
+        if made := newest(folder, name):
             with finished_folder(folder / name, mark) as partial:
                 shutil.copytree(made, partial, dirs_exist_ok=True, copy_function=shutil.copyfile)
     verdict = load_verdict(folder)
@@ -126,8 +122,8 @@ def _gathered(folder: Path) -> dict[str, Any]:
         shutil.copyfile(reports[-1], folder / "report.json")
         click.echo("\n" + table(load_report(reports[-1].parent)))
     click.echo(f"\n{verdict['verdict']} (confidence {verdict['confidence']:.2f})")
-    click.echo(f"verdict: {folder / FILE}   page: {folder / 'report.html'}")
-    for name in TAKEN[1:]:
+    click.echo(f"verdict: {folder / FILE}   page: {folder / PAGE}")
+    for name in PRODUCTS:
         if (folder / name).is_dir():
             click.echo(f"{name}: {folder / name}")
     return verdict

@@ -22,15 +22,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pud import __version__
+from pud.artifacts.verdict import FILE as VERDICT
 from pud.base.errors import InputError, without_userinfo
 from pud.base.files import partial_folder, write_json
 from pud.base.progress import MARK
-from pud.platform.compiled import BUNDLED, checked, read_parameters, read_pipeline, root_of, tasks_of
+from pud.platform.compiled import BUNDLED, checked, parameters_of, read_parameters, read_pipeline, root_of, tasks_of
 from pud.reporting.report import UNTRACKED, load_report, table
 
 if TYPE_CHECKING:
     from pud.reporting.tracking import Tracking
 
+PAGE = "report.html"
 RUN_NAME, LATEST = re.compile(r"\w[\w.-]*", re.ASCII), "latest"
 PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 DATA_SET = (
@@ -79,6 +81,7 @@ def run(
         "device": device,
         "tracking": as_parameter(tracking),
         "git_commit": git_commit(root),
+        **({"command": own_command()} if "command" in parameters_of(compiled) else {}),
         "image": f"pud:{source_digest(root)}",
         **given,
     }
@@ -123,6 +126,11 @@ def _alone(folder: Path) -> Iterator[int]:
         yield lock
     finally:
         os.close(lock)
+
+
+def own_command() -> str:
+    """Return the command line of this process, without a password."""
+    return without_userinfo(shlex.join(["pud", *sys.argv[1:]]))
 
 
 def run_name(name: str) -> str:
@@ -294,7 +302,7 @@ def _watch(job: dict[str, Any], log: Path, root: Path, tracking: "Tracking | Non
 def _shown(line: str) -> str | None:
     """Return what a person wants to see of a line of the log, if anything."""
     if "Executing task " in line:
-        return "-- " + line.split("Executing task ")[1].strip().replace("\x1b[0m", "").strip("'\x1b[96m")
+        return "-- " + re.sub(r"\x1b\[\d+m|'", "", line.split("Executing task ")[1]).strip()
     return line[line.index(MARK) :].rstrip() if MARK in line else None
 
 
@@ -315,7 +323,7 @@ def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[s
     source = reports[-1].parent
     report = {
         **load_report(source),
-        "command": without_userinfo(" ".join(["pud", *sys.argv[1:]])),
+        "command": own_command(),
         "seconds": round(time.time() - started, 1),
     }
     write_json(folder / "report.json", report)
@@ -324,7 +332,8 @@ def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[s
     latest.symlink_to(folder.name)
     latest.replace(folder.with_name(LATEST))
     click.echo("\n" + table(report))
-    click.echo(f"\nreport: {folder / 'report.json'}   log: {folder / 'kfp.log'}")
+    page = f"   page: {folder / PAGE}" if PAGE in take_findings(folder) else ""
+    click.echo(f"\nreport: {folder / 'report.json'}{page}   log: {folder / 'kfp.log'}")
     if tracking is None:
         return report
     if (source / UNTRACKED).is_file():
@@ -341,6 +350,21 @@ def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[s
             page = page_of(tracking)
         click.echo(f"MLflow: {how_to_open(tracking.uri, page)}")
     return report
+
+
+def newest(folder: Path, name: str) -> Path | None:
+    """Return the artifact of this name that a run's tasks wrote last."""
+    return max((folder / "kfp").rglob(f"*/{name}"), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def take_findings(folder: Path) -> list[str]:
+    """Copy the verdict and the page into a run's folder, and return what was copied."""
+    findings, taken = newest(folder, "findings"), []
+    for name in (VERDICT, PAGE):
+        if findings and (findings / name).is_file():
+            shutil.copyfile(findings / name, folder / name)
+            taken.append(name)
+    return taken
 
 
 def how_to_open(uri: str, page: str = "") -> str:

@@ -1,4 +1,4 @@
-"""MLflow: one parent run for a pipeline run, a child for each round, found by tags. The only importer of mlflow."""
+"""MLflow: one parent run for a pipeline run, a child for each round, found by tags. registry.py alone needs it too."""
 
 import json
 import os

@@ -6,25 +6,30 @@ from typing import Any
 import pandas as pd
 
 from pud import __version__
-from pud.artifacts.detection import load_detection
+from pud.artifacts.detection import TABLE, load_detection
 from pud.artifacts.evidence import load_evidence
+from pud.artifacts.model import FORMAT as MODEL
 from pud.artifacts.timing import timed_folder
 from pud.artifacts.verdict import save_verdict
+from pud.base.files import read_json, sha256
 from pud.base.progress import say
 from pud.data.readers import open_training_split
 from pud.exchange.cleaned import PICTURES
-from pud.reporting.page import Findings, write_page
+from pud.reporting.page import REPAIR, Findings, write_page
 from pud.reporting.report import inert, load_report, note_of
 
+NONE = "none"  # the detector of who repairs a model with data that are known to be clean
 PAGE, SUMMARY = "report.html", "summary.md"
 
 
 def conclude_step(
     kind: str,
+    model: Path,
     dataset: Path,
     infected_probe: Path,
     detection: Path,
     *,
+    purified: Path | None = None,
     probe: Path | None = None,
     report: Path | None = None,
     command: str = "",
@@ -33,9 +38,10 @@ def conclude_step(
     """Write ``verdict.json``, ``report.html`` and ``summary.md`` into the folder ``findings``.
 
     Args:
-        kind: ``scan``, ``defence``, ``repair`` or ``rehearsal``.
+        kind: ``scan``, ``defence`` or ``rehearsal``; without a detector a defence is a ``repair``.
+        model: as it was given.
         detection: the last one.
-        probe: of the last model, where there was a round.
+        purified, probe: the last model and the probe of it, where there was a round.
         report: what was measured, where it was.
         command: how to do the same again.
     """
@@ -45,13 +51,27 @@ def conclude_step(
     after = load_evidence(probe)[0] if probe else None
     measured = load_report(report) if report else None
     given = float((before.logits.argmax(1) == split.labels).mean())
-    inputs = [one for one in (dataset, infected_probe, detection, probe, report) if one]
+    if said["settings"]["detect"]["detector"] == NONE:
+        kind = REPAIR
+    cards = {
+        name: read_json(one / "model.json", MODEL) for name, one in (("given", model), ("repaired", purified)) if one
+    }
+    settings = {"train": cards["given"]["training"], **said["settings"]}
+    if purified:
+        settings["purify"] = cards["repaired"]["training"]
+    inputs = [one for one in (model, dataset, infected_probe, detection, purified, probe, report) if one]
     with timed_folder(findings, "conclude", "verdict.json", *inputs) as folder:
         about: dict[str, Any] = {
             "kind": kind,
             "data": split.name,
             "given_label_accuracy": given,
-            "digests": {"training images": split.digest, "training labels": split.labels_digest},
+            "digests": {
+                "training images": split.digest,
+                "training labels": split.labels_digest,
+                **{f"{name} model": card["sha256"] for name, card in cards.items() if card.get("sha256")},
+                "detection": sha256(detection / TABLE),
+            },
+            "settings": settings,
             "command": command,
             "version": __version__,
         }
@@ -62,7 +82,7 @@ def conclude_step(
         write_page(
             folder / PAGE,
             Findings(
-                title=f"{split.name}: {verdict['verdict']}",
+                title=split.name,
                 kind=kind,
                 images=split.images,
                 labels=split.labels,
@@ -73,7 +93,7 @@ def conclude_step(
                 report=measured,
                 logits_before=before.logits,
                 logits_after=after.logits if after else None,
-                parameters=said["settings"],
+                parameters=settings,
                 digests=about["digests"],
                 command=command,
             ),

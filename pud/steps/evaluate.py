@@ -35,6 +35,7 @@ from pud.evaluation.drift import adversarial_drift
 from pud.evaluation.metrics import (
     accusations,
     attack_success_rate,
+    classification,
     clean_accuracy,
     detection_metrics,
     recovery_accuracy,
@@ -46,6 +47,9 @@ from pud.steps.probe import matching
 
 if TYPE_CHECKING:
     from pud.reporting.tracking import Tracking
+
+
+CLASSIFICATION = "classification.json"  # beside a report: what a user interface draws of a detection
 
 
 def accuracies(model: Classifier, test: LabelledImages, truth: GroundTruth, device: torch.device) -> dict[str, Any]:
@@ -158,6 +162,8 @@ def evaluate_step(
         if judged:
             parameters |= made["settings"]
             result["detection"] = detection_metrics(judged, truth) if ground_truth else accusations(judged)
+            if ground_truth:
+                (folder / CLASSIFICATION).write_text(json.dumps(classification(judged, truth)) + "\n")
         content = load_report(previous_report) if previous_report else _begin(about, train, seed, git_commit, data_uri)
         made_here = {INFECTED: (model,), ROUND: (model, detection), PURIFIED: (detection,)}[stage]
         spent = sum(sum(timing(one).values()) for one in made_here if one)

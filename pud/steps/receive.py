@@ -59,5 +59,4 @@ def receive_step(
         )
         save_model(folder, found.model, found.card)
         save_origin(folder, found.origin)
-    say(f"receive: the model gives {100 * found.sanity.accuracy:.1f} % of its training images their label")
     return known | {"given_label_accuracy": found.sanity.accuracy}

@@ -2,31 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pud.artifacts.model import load_model, save_model
 from pud.artifacts.timing import timed_folder
 from pud.artifacts.verdict import load_verdict
 from pud.base.device import prepare_process, resolve_device
-from pud.base.errors import InputError, without_userinfo
+from pud.base.errors import without_userinfo
 from pud.base.progress import say
 from pud.data.readers import open_split
 from pud.exchange.cleaned import write_cleaned
-from pud.exchange.export import export_onnx, export_pt2, export_weights, model_card
+from pud.exchange.export import check_formats, export_as, export_weights, model_card
 from pud.exchange.models import load_origin
-from pud.reporting.report import scalars_of
+from pud.reporting.gates import check_name
+from pud.reporting.report import HEADERS, scalars_of
 
 if TYPE_CHECKING:
     from pud.reporting.tracking import Tracking
 
 CARD = "README.md"
-FORMATS = {"pt2": export_pt2, "onnx": export_onnx}
-
-
-def check_formats(formats: Sequence[str]) -> None:
-    """Raise InputError for a form in which no model can be written."""
-    if unknown := sorted(map(str, set(formats) - FORMATS.keys())):
-        raise InputError(f"no model is written as {', '.join(unknown)}: choose from {', '.join(FORMATS)}")
 
 
 def release_step(
@@ -57,6 +51,8 @@ def release_step(
     """
     prepare_process()
     check_formats(formats)
+    if tracking:
+        check_name(name)
     origin = load_origin(model)
     network, card = load_model(purified, resolve_device(device), architecture=architecture)
     counts = write_cleaned(dataset, detection, cleaned)
@@ -65,11 +61,23 @@ def release_step(
         if origin:
             export_weights(network, origin, folder / origin.file)
         for form in formats:
-            FORMATS[form](network, card, folder / f"model.{form}")
-        (folder / CARD).write_text(model_card(card, origin, load_verdict(findings)), "utf-8")
+            export_as(form, network, card, folder)
+        (folder / CARD).write_text(model_card(card, origin, facts_of(load_verdict(findings))), "utf-8")
     if tracking:
         _register(tracking, repaired, dataset, findings, name, architecture)
     return counts
+
+
+def facts_of(verdict: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model card says of a run: what was found, and how the model was before and after."""
+    facts = {"found in its training data": verdict["verdict"], "confidence": verdict["confidence"]}
+    for stage, name in (("infected", "as it came"), ("purified", "repaired")):
+        if measured := verdict.get("measured", {}).get(stage):
+            scalars = {HEADERS[key]: value for key, value in scalars_of(measured).items()}
+            attacks = {f"under {one['attack']} (n={one['n']})": one["value"] for one in measured["robust_accuracy"]}
+            said = (f"{key} {100 * value:.2f} %" for key, value in {**scalars, **attacks}.items())
+            facts[name] = ", ".join(said)
+    return {**facts, "command": verdict["command"], "version of PUD": verdict["version"]}
 
 
 def _register(

@@ -23,9 +23,13 @@ def check_settings(parameters: Mapping[str, Any]) -> None:
             raise InputError(f'{name} is {given!r}: give settings by name, such as {{"batch_size": 64}}')
         build(given)
     if formats := parameters.get("formats"):
-        from pud.steps.release import check_formats
+        from pud.exchange.export import check_formats
 
         check_formats(formats)
+    if "registered_name" in parameters:
+        from pud.reporting.gates import check_name
+
+        check_name(parameters["registered_name"])
     check_tracking(parameters.get("tracking", {}))
 
 
