@@ -19,6 +19,9 @@ from pud.platform.options import (
 )
 
 
+REFUSED = 2  # as of bad input
+
+
 def _names(context: click.Context, parameter: click.Parameter, given: str | None) -> list[str] | None:
     return None if given is None else [name.strip() for name in given.split(",")]
 
@@ -44,6 +47,7 @@ def examined(function: Command) -> Command:
             click.option("--mean", callback=_numbers, metavar="R,G,B", help=words_of(ModelConfig, "mean")),
             click.option("--std", callback=_numbers, metavar="R,G,B", help=words_of(ModelConfig, "std")),
             click.option("--bgr", is_flag=True, default=None, help=words_of(ModelConfig, "bgr")),
+            click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever the verdict is."),
             parameter_option,
             seed_option,
             device_option,
@@ -57,17 +61,23 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """Take out of a command's options what they say of the model."""
     names = ("architecture", "classes", "mean", "std", "bgr")
     given = {name: options.pop(name) for name in names}
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in given.items() if value not in (None, "")}
+
+
+def exit_code(verdict: dict[str, Any], exit_zero: bool) -> int:
+    """Return the exit code of a verdict; a repaired model that misses a gate is an error where nothing else is."""
+    code = 0 if exit_zero else int(verdict["exit_code"])
+    return code or (REFUSED if verdict["refused"] else 0)
 
 
 @click.command("scan")
 @examined
-def scan_command(**options: Any) -> None:
+def scan_command(exit_zero: bool, **options: Any) -> None:
     """Is there a backdoor? Minutes; nothing is changed. Exit code 0: none found, 3: backdoor, 4: cannot be judged."""
     from pud.platform.examine import SCAN, examine
 
     verdict = examine(SCAN, model_settings=_settings(options), given={}, **options)
-    sys.exit(verdict["exit_code"])
+    sys.exit(exit_code(verdict, exit_zero))
 
 
 @click.command("defend")
@@ -78,7 +88,13 @@ def scan_command(**options: Any) -> None:
 @click.option("--experiment", default="pud", show_default=True, help="MLflow experiment.")
 @click.option("--no-tracking", is_flag=True, help="Record nothing in MLflow.")
 def defend_command(
-    clean: bool, formats: tuple[str, ...], tracking_uri: str, experiment: str, no_tracking: bool, **options: Any
+    clean: bool,
+    exit_zero: bool,
+    formats: tuple[str, ...],
+    tracking_uri: str,
+    experiment: str,
+    no_tracking: bool,
+    **options: Any,
 ) -> None:
     """Scan, repair the model and clean the data. Exit codes as of scan, for the model as it was given."""
     from pud.platform.examine import CLEAN, DEFEND, examine
@@ -88,4 +104,4 @@ def defend_command(
     tracking = None if no_tracking else tracking_of(tracking_uri, experiment, out)
     given = {**(CLEAN if clean else {}), "formats": list(formats)}
     verdict = examine(DEFEND, model_settings=_settings(options), given=given, tracking=tracking, **options)
-    sys.exit(verdict["exit_code"])
+    sys.exit(exit_code(verdict, exit_zero))

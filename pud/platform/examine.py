@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 SCAN, DEFEND = "scan", "defend"
 PRODUCTS = {"repaired": "model.json", "cleaned": "train/dataset.json"}  # of a defence, each with a file in it
-REFUSED = 2  # exit code where nothing was found, but the repaired model is not fit for release
 # what is known to be clean is not looked at, and the model is repaired with it
 CLEAN = {"detect_settings": {"detector": "none"}, "purify_settings": {"preset": "aft"}}
 
@@ -50,6 +49,8 @@ def examine(
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Run the pipeline ``scan`` or ``defend`` into the folder ``out``, and return the verdict.
+
+    Its ``refused`` says whether the repaired model misses a gate.
 
     What was finished before in this folder with the same inputs is not done again.
 
@@ -90,7 +91,7 @@ def examine(
     verdict = _gathered(folder)
     if failed:
         click.echo(f"pud: {failed}", err=True)
-    return {**verdict, "exit_code": verdict["exit_code"] or (REFUSED if failed else 0)}
+    return {**verdict, "refused": failed is not None}
 
 
 def _local(model: str) -> str:
