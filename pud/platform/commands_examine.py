@@ -18,7 +18,6 @@ from pud.platform.options import (
     tracking_option,
 )
 
-
 REFUSED = 2  # as of bad input
 
 
