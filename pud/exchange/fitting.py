@@ -1,7 +1,6 @@
 """Which network do these weights belong to? Found by names and shapes alone, without drawing a weight."""
 
 import importlib
-import importlib.util
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,8 +134,9 @@ def _candidates(hints: Sequence[str]) -> Iterator[str]:
 
 
 def _library(module: str) -> list[str]:
-    """Return the networks that classify pictures in a library; none where it is not installed."""
-    if importlib.util.find_spec(module.partition(".")[0]) is None:
+    """Return the networks that classify pictures in a library; none where it is not installed, or does not start."""
+    try:
+        library = importlib.import_module(module)
+    except (ImportError, OSError, RuntimeError):
         return []
-    library = importlib.import_module(module)
     return library.list_models(module=library) if module == "torchvision.models" else library.list_models()

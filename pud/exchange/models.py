@@ -102,10 +102,8 @@ def receive_model(
     sanity = check_model(model, split, seed=seed, device=device, classes=config.classes, bgr=config.bgr)
     known = f"{path} gives {100 * sanity.accuracy:.1f} % of its training images their label"
     if sanity.at_chance or (not sanity.known and sanity.remedy):
-        raise InputError(
-            f"{known}, where always naming one class would give {100 * sanity.chance:.1f} %: "
-            + (sanity.remedy or "give the data that it was trained on, of the size that it takes, or its right model")
-        )
+        remedy = sanity.remedy or "give the data it was trained on, or its architecture, for another may fit as well"
+        raise InputError(f"{known}, where always naming one class would give {100 * sanity.chance:.1f} %: {remedy}")
     say(f"receive: {known}" + (f"; {sanity.remedy}" if sanity.remedy else ""))
     return Received(model, card, origin, sanity)
 
@@ -152,16 +150,16 @@ def _theirs(path: Path, split: LabelledImages, config: ModelConfig, seed: int) -
             model.mean, model.std = model.mean.flip(1), model.std.flip(1)
     normaliser = {kind: (name, tuple(weights.tensors[name].shape)) for kind, name in found.normaliser.items()}
     origin = Origin(
-        path.name,
-        sha256(path),
-        architecture,
-        weights.form,
-        weights.place,
-        found.prefix,
-        normaliser,
-        order,
-        config.bgr,
-        weights.about,
+        file=path.name,
+        sha256=sha256(path),
+        architecture=architecture,
+        form=weights.form,
+        place=weights.place,
+        prefix=found.prefix,
+        normaliser=normaliser,
+        order=order,
+        bgr=config.bgr,
+        about=weights.about,
     )
     made_from = {"weights": origin.sha256}
     card = ModelCard(architecture, list(shape), list(split.classes), [], [], {}, made_from)

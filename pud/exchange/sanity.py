@@ -25,6 +25,7 @@ TRIED_PER_CLASS = 3
 WELL = 0.9  # knowledge from which nothing is tried
 AT_CHANCE = 0.1  # knowledge below which a model has learned nothing of these images
 KNOWN = DetectConfig.knowledge  # below this a model does not know its training images, on average
+WORTH = 0.1  # of accuracy that a remedy must bring
 PRICE = 0.02  # of accuracy that each change must be worth, where more than one thing would help
 DIGITS = 4
 # {whose: (mean, std)}, of pixels in [0, 1]
@@ -100,19 +101,16 @@ def check_model(
 ) -> Sanity:
     """Say how well a model knows the training images in ``split``, and what would make it know them.
 
-    What is said takes away at least half of the images that do not get their label, also of those it was not found on.
+    With what is said, it knows them well enough for a verdict, also those on which it was not found.
     classes, bgr: what was said of the model when it came (``ModelConfig``), so that the remedy is told in these terms.
     """
-    k = len(split.classes)
-    images, labels = _some(split, max(IMAGES, PER_CLASS * k), seed)
-    predicted = logits(model, images, device).argmax(1).numpy()
-    sizes = np.bincount(labels, minlength=k)
-    knows = float(knowledge(predicted, labels, k)[sizes > 0].mean())
-    accuracy, remedy = float((predicted == labels).mean()), ""
+    images, labels = _some(split, max(IMAGES, PER_CLASS * len(split.classes)), seed)
+    accuracy, knows = _known(logits(model, images, device).argmax(1).numpy(), labels, model.classes)
+    remedy = ""
     if knows < WELL:
         found = _remedy(model, images, labels, accuracy, device)
         remedy = _told(*found, split.classes, classes or split.classes, bgr) if found else ""
-    return Sanity(accuracy, float(sizes.max() / len(labels)), knows, knows >= KNOWN, remedy)
+    return Sanity(accuracy, float(np.bincount(labels).max() / len(labels)), knows, knows >= KNOWN, remedy)
 
 
 def find_normalisation(
@@ -140,6 +138,12 @@ def normalise(model: Classifier, mean: Sequence[float], std: Sequence[float]) ->
         setattr(model, name, column.expand(1, model.input_shape[0], 1, 1).clone())
 
 
+def _known(predicted: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, float]:
+    """Return the share of images that get their label, and Youden's J, the mean over the classes that are there."""
+    there = np.bincount(labels, minlength=classes) > 0
+    return float((predicted == labels).mean()), float(knowledge(predicted, labels, classes)[there].mean())
+
+
 def _some(split: LabelledImages, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     chosen = torch.randperm(len(split.labels), generator=random_stream(seed, "sanity"))[:n].numpy()
     return np.array(split.images[chosen]), split.labels[chosen]
@@ -159,27 +163,28 @@ def _tries(
 ) -> Iterator[_Try]:
     """Try a model as it is and with every other normalisation, and all of it with the channels turned, if asked."""
     options = [(one, turned) for turned in turns for one in (None, *_usual(images))]
-    trial = copy.deepcopy(model)
     for one, turned in track(options, "find out how the model takes its images"):
-        mean, std = (one.mean, one.std) if one else (model.mean.flatten().tolist(), model.std.flatten().tolist())
-        normalise(trial, mean, std)
-        if turned:  # a network that takes blue first, after a normaliser that takes red first
-            trial.mean, trial.std = trial.mean.flip(1), trial.std.flip(1)
-        yield _tried(trial, one, turned, images, labels, device)
+        counts = np.zeros((model.classes,) * 2)
+        given = logits(_changed(model, one, turned), _shown(images, turned), device).argmax(1).numpy()
+        np.add.at(counts, (given, labels), 1)
+        yield _Try(one, turned, counts)
 
 
-def _tried(
-    trial: Classifier,
-    one: Normalisation | None,
-    turned: bool,
-    images: np.ndarray,
-    labels: np.ndarray,
-    device: torch.device,
-) -> _Try:
-    shown = np.ascontiguousarray(images[:, ::-1]) if turned else images
-    counts = np.zeros((trial.classes,) * 2)
-    np.add.at(counts, (logits(trial, shown, device).argmax(1).numpy(), labels), 1)
-    return _Try(one, turned, counts)
+def _changed(model: Classifier, normalisation: Normalisation | None, turned: bool) -> Classifier:
+    """Return a copy with another normaliser; with turned channels, for images that are turned too.
+
+    So the network takes blue first, after a normaliser whose numbers are red first.
+    """
+    trial = copy.deepcopy(model)
+    if normalisation:
+        normalise(trial, normalisation.mean, normalisation.std)
+    if turned:
+        trial.mean, trial.std = trial.mean.flip(1), trial.std.flip(1)
+    return trial
+
+
+def _shown(images: np.ndarray, turned: bool) -> np.ndarray:
+    return np.ascontiguousarray(images[:, ::-1]) if turned else images
 
 
 def _remedy(
@@ -187,7 +192,7 @@ def _remedy(
 ) -> tuple[Normalisation | None, bool, np.ndarray, float] | None:
     """Return what would make a model know images: normalisation, turned channels, order of classes, accuracy."""
     k = model.classes
-    n, as_it_is = max(TRIED, TRIED_PER_CLASS * k), np.arange(k)
+    n, as_it_is = min(max(TRIED, TRIED_PER_CLASS * k), len(labels) // 2), np.arange(k)
     turns = (False, True) if images.shape[1] == COLOURS else (False,)
     found: list[tuple[float, _Try, np.ndarray]] = []
     for one in _tries(model, images[:n], labels[:n], device, turns):
@@ -198,15 +203,10 @@ def _remedy(
     _, best, order = max(found, key=lambda entry: entry[0])
     if best.normalisation is None and not best.turned and np.array_equal(order, as_it_is):
         return None
-    rest = slice(n, None) if len(labels) > n else slice(None)
-    shown, told = images[rest], labels[rest]
-    trial = copy.deepcopy(model)
-    if best.normalisation:
-        normalise(trial, best.normalisation.mean, best.normalisation.std)
-    if best.turned:
-        trial.mean, trial.std = trial.mean.flip(1), trial.std.flip(1)
-    share = _tried(trial, best.normalisation, best.turned, shown, told, device).accuracy(order)
-    return (best.normalisation, best.turned, order, share) if share >= (1 + accuracy) / 2 else None
+    trial = _changed(model, best.normalisation, best.turned)
+    predicted = order[logits(trial, _shown(images[n:], best.turned), device).argmax(1).numpy()]
+    share, knows = _known(predicted, labels[n:], k)
+    return (best.normalisation, best.turned, order, share) if knows >= KNOWN and share >= accuracy + WORTH else None
 
 
 def flags(one: Normalisation) -> str:
