@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pud.base.errors import InputError
+from pud.base.files import is_full
 from pud.exchange.weights import FORMS, Weights, read_weights
 from pud.models.architectures.resnet import ARCHITECTURES
 
@@ -220,6 +221,16 @@ def test_more_than_a_file_holds_is_not_made_of_it(tmp_path: Path) -> None:
 def test_what_is_no_weight_is_refused(content: Any, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=sentence):
         read_weights(saved(content, tmp_path / "weights.pt"))
+
+
+@pytest.mark.parametrize("form", FORMS.names())
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(
+    form: str, network: nn.Module, tensors: dict[str, Tensor], small_disk: Path
+) -> None:
+    weights = Weights(tensors, form, (), {})
+    with pytest.raises(Exception) as failure:  # noqa: PT011 - of each library its own
+        FORMS.find(form).write(small_disk / "weights", weights, network, torch.rand(2, *SHAPE))
+    assert is_full(failure.value)
 
 
 @pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors", "weights.pt2"])

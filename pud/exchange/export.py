@@ -20,6 +20,7 @@ from pud.base.errors import InputError
 from pud.base.files import partial_folder
 from pud.exchange.models import OURS, Origin, reorder, turn_channels
 from pud.exchange.weights import FORMS, Weights
+from pud.exchange.weights.checkpoint import write_packed
 from pud.exchange.weights.exported import traced
 from pud.models.contract import NORMALISER, Classifier
 
@@ -80,7 +81,8 @@ def export_pt2(model: Classifier, card: ModelCard, path: Path) -> None:
     images, plain = _images(model, IMAGES), _with_normaliser(model)
     with _finished(path) as partial, traced(path):
         program = torch.export.export(plain, (images[:EXAMPLES],), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-        torch.export.save(program, partial, extra_files={"model.json": json.dumps(dataclasses.asdict(card))})
+        about = {"model.json": json.dumps(dataclasses.asdict(card))}
+        write_packed(lambda file: torch.export.save(program, file, extra_files=about), partial)
         again = torch.export.load(partial).module()  # it was written here
         _compare(again(images), plain(images), TRACED, path)
 

@@ -4,9 +4,10 @@ It is a pickle, which may hold code. Only torch's reader for weights opens it; d
 training scripts leave beside the weights is read as blanks; any other name in it is code, and the file is refused.
 """
 
+import io
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -128,7 +129,14 @@ class Checkpoint:
         content: dict[str, Any] = dict(weights.tensors)
         for key in reversed(weights.place):
             content = {key: content}
-        torch.save({**(weights.about if weights.place else {}), **content}, path)
+        write_packed(lambda file: torch.save({**(weights.about if weights.place else {}), **content}, file), path)
+
+
+def write_packed(save: Callable[[IO[bytes]], None], path: Path) -> None:
+    """Write what torch packs, by way of the memory: on a full disk its own writer ends the process."""
+    packed = io.BytesIO()
+    save(packed)
+    path.write_bytes(packed.getbuffer())
 
 
 def _short(value: str | int) -> str | int:

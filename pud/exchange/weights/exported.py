@@ -22,7 +22,7 @@ from pud.artifacts.model import MAXIMUM_BYTES
 from pud.base.errors import InputError
 from pud.base.files import MAXIMUM_JSON_BYTES, is_full
 from pud.exchange.weights import Weights
-from pud.exchange.weights.checkpoint import load_plain
+from pud.exchange.weights.checkpoint import load_plain, write_packed
 
 NAME = "torch.export"
 FOLDER, CONFIG = "data/weights/", "_weights_config.json"
@@ -71,7 +71,8 @@ class Exported:
         """Export the network, which holds the weights, for any number of images."""
         with traced(path):
             shapes = ({0: torch.export.Dim.DYNAMIC},)
-            torch.export.save(torch.export.export(network, (images,), dynamic_shapes=shapes), path)
+            program = torch.export.export(network, (images,), dynamic_shapes=shapes)
+            write_packed(lambda file: torch.export.save(program, file), path)
 
 
 @contextmanager
