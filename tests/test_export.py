@@ -214,6 +214,16 @@ def test_a_model_that_was_made_here_goes_out_as_safetensors(
     assert receive_model(tmp_path / "out.safetensors", split, ModelConfig(), seed=0, device=CPU).sanity.known
 
 
+def test_a_file_with_a_name_as_long_as_may_be_goes_back_into_a_new_folder(
+    model: Classifier, split: LabelledImages, tmp_path: Path
+) -> None:
+    path = tmp_path / ("<b>\n\u202e" + "x" * 240 + ".pt")
+    torch.save(_plain_network(model).state_dict(), path)
+    found = came(path, split)
+    export_weights(found.model, found.origin, tmp_path / "out" / found.origin.file)
+    assert [one.name for one in (tmp_path / "out").iterdir()] == [path.name]
+
+
 def test_a_file_that_would_give_other_logits_is_not_kept(
     model: Classifier, split: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

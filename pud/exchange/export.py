@@ -266,8 +266,8 @@ def _with_normaliser(model: Classifier) -> nn.Module:
 @contextmanager
 def _finished(path: Path) -> Iterator[Path]:
     """Yield the name of a file that takes the place of ``path`` only when the block ends without an error."""
-    with partial_folder(Path(path)) as folder:
-        partial = folder / Path(path).name
+    with partial_folder(path.with_name("model")) as folder:  # a name that is as long as may be takes no ending
+        partial = folder / path.name
         yield partial
         partial.replace(path)
 

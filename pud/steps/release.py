@@ -13,14 +13,14 @@ from pud.base.progress import say
 from pud.data.readers import open_split
 from pud.exchange.cleaned import write_cleaned
 from pud.exchange.export import check_formats, export_as, export_weights, model_card
-from pud.exchange.models import load_origin
+from pud.exchange.models import OURS, load_origin
 from pud.reporting.gates import check_name
 from pud.reporting.report import HEADERS, scalars_of
 
 if TYPE_CHECKING:
     from pud.reporting.tracking import Tracking
 
-CARD = "README.md"
+CARD, AS_IT_CAME = "README.md", "as-it-came"
 
 
 def release_step(
@@ -58,8 +58,8 @@ def release_step(
     counts = write_cleaned(dataset, detection, cleaned)
     with timed_folder(repaired, "release", "model.json", model, purified, dataset, detection, findings) as folder:
         save_model(folder, network, card)
-        if origin:
-            export_weights(network, origin, folder / origin.file)
+        if origin and origin.form != OURS:  # in a folder of its own: it may be called model.safetensors too
+            export_weights(network, origin, folder / AS_IT_CAME / origin.file)
         for form in formats:
             export_as(form, network, card, folder)
         (folder / CARD).write_text(model_card(card, origin, facts_of(load_verdict(findings))), "utf-8")
