@@ -2,8 +2,8 @@
 
     .venv-zoo/bin/python experiments/import_speed.py --pictures 5000 --workers 2
 
-Makes JPEGs of 32 to 256 pixels in a folder that is gone afterwards. Both bring each to 64x64 (bilinear) as bytes of
-RGB; the import also writes them, tells near-duplicates and draws the contact sheet. Each runs in a process of its own,
+Makes JPEGs of 32 to 256 pixels in a folder that is gone afterwards. Both bring each to 64x64 (bilinear) in RGB,
+torchvision as tensors in [0, 1]; the import also writes them, tells near-duplicates and draws the contact sheet. Each runs in a process of its own,
 whose time on processors is told too, that of its workers included: where others compute, seconds tell little.
 """
 
@@ -54,7 +54,7 @@ def by_torchvision(source: Path, workers: int) -> float:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    change = transforms.Compose([transforms.Resize((SIDE, SIDE)), transforms.PILToTensor()])
+    change = transforms.Compose([transforms.Resize((SIDE, SIDE)), transforms.ToTensor()])
     start = time.perf_counter()
     pictures = ImageFolder(str(source), change)
     for _ in DataLoader(pictures, batch_size=256, num_workers=workers, multiprocessing_context="fork"):

@@ -1,6 +1,7 @@
 """One picture, from a file of any usual kind to bytes of the size and colours that are wanted."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "TIFF", "WEBP")  # Pillow knows more, of which some start programs
+MAXIMUM_BYTES = 256 << 20
 THUMBNAIL = (9, 8)  # columns and rows of what near-duplicates are told by
 ORIENTATION = 0x0112  # the tag of EXIF
+LUMA = np.array([299, 587, 114])  # of 1000: how bright red, green and blue are
 CONSTANT = "of one colour all over"
 TURNED = (5, 6, 7, 8)  # its values with which width and height change places
 
@@ -38,14 +41,47 @@ class Target:
 
 @dataclass(frozen=True)
 class Decoded:
-    """pixels: uint8 (c, h, w); size: width and height before; thumbnail: uint8 (8, 9), grey; mean: uint8 (3,), of the
-    colours; traits: what was done to it, in words."""
+    """pixels: uint8 (h, w, c); size: width and height before; thumbnail: uint8 (8, 9, 3); traits: what was done to
+    it, in words."""
 
     pixels: np.ndarray
     size: tuple[int, int]
     thumbnail: np.ndarray
-    mean: np.ndarray
     traits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that follow each other. places: int (k,) of those that are whole, from 0; pixels: uint8 (k, c, h, w);
+    sizes: int (k, 2); thumbnails: uint8 (k, 8, 9), grey; means: uint8 (k, 3), of the colours; traits: of all of them;
+    broken: places and reasons of the others."""
+
+    places: np.ndarray
+    pixels: np.ndarray
+    sizes: np.ndarray
+    thumbnails: np.ndarray
+    means: np.ndarray
+    traits: list[str]
+    broken: list[tuple[int, str]]
+
+
+def batch_of(pictures: list[Decoded | str]) -> Batch:
+    """Return pictures, and reasons why there are none, together."""
+    whole = {place: one for place, one in enumerate(pictures) if isinstance(one, Decoded)}
+    broken = [(place, one) for place, one in enumerate(pictures) if isinstance(one, str)]
+    traits = [trait for one in whole.values() for trait in one.traits]
+    places = np.array(list(whole), np.int64)
+    if not whole:
+        none = np.empty(0, np.uint8)
+        return Batch(places, none, none.reshape(0, 2), none.reshape(0, 8, 9), none.reshape(0, 3), traits, broken)
+    rows = np.stack([one.pixels for one in whole.values()])
+    pixels = np.stack([rows[..., channel] for channel in range(rows.shape[3])], axis=1)  # faster than a transposed copy
+    colours = np.stack([one.thumbnail for one in whole.values()])
+    flat = (colours == colours[:, :1, :1]).all((1, 2, 3))
+    traits += [CONSTANT] * int((pixels[flat] == pixels[flat, :, :1, :1]).all((1, 2, 3)).sum())
+    grey = ((colours @ LUMA + 500) // 1000).astype(np.uint8)
+    means = colours.mean((1, 2)).round().astype(np.uint8)
+    return Batch(places, pixels, np.array([one.size for one in whole.values()]), grey, means, traits, broken)
 
 
 @contextmanager
@@ -62,9 +98,17 @@ def _opened(raw: Raw, maximum_pixels: int) -> Iterator["Image"]:
         flat = raw[..., 0] if raw.ndim == 3 and raw.shape[2] == 1 else raw
         yield Image.fromarray(np.ascontiguousarray(flat))
         return
-    with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw, formats=FORMATS) as image:
+    with Image.open(io.BytesIO(raw if isinstance(raw, bytes) else _content(raw)), formats=FORMATS) as image:
         check(image.width, image.height)
         yield image
+
+
+def _content(path: Path) -> bytes:
+    """Return the content of a file, read at once: faster than as the decoder asks for it."""
+    with open(path, "rb") as file:
+        if (size := os.fstat(file.fileno()).st_size) > MAXIMUM_BYTES:
+            raise InputError(f"holds {size:,} bytes, more than any picture")
+        return file.read()
 
 
 def _orientation(image: "Image") -> int:
@@ -93,10 +137,6 @@ def look(raw: Raw, region: np.ndarray | None, target: Target) -> tuple[int, int,
             left, top, right, bottom = _within(region, image)
             width, height = right - left, bottom - top
         return width, height, _is_grey(image)
-
-
-def _is_flat(image: "Image") -> bool:
-    return all(low == high for low, high in np.reshape(image.getextrema(), (-1, 2)))
 
 
 def _plain(image: "Image", background: str, traits: list[str]) -> "Image":
@@ -161,14 +201,9 @@ def decode(raw: Raw, region: np.ndarray | None, target: Target) -> Decoded:
         if image.size != (target.width, target.height):
             box = _box(image.size, target)
             image = image.resize((target.width, target.height), Image.Resampling.BILINEAR, box)
-        small = image.resize(THUMBNAIL, Image.Resampling.BOX)
-        if _is_flat(small) and _is_flat(image):
-            traits.append(CONSTANT)
-        pixels = np.asarray(image)
-        thumbnail = np.asarray(small.convert("L"))
-        mean = np.asarray(small.resize((1, 1), Image.Resampling.BOX).convert("RGB"))[0, 0]
-    pixels = pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    return Decoded(pixels, size, thumbnail, mean, tuple(traits))
+        less = max(1, target.width // (2 * THUMBNAIL[0])), max(1, target.height // (2 * THUMBNAIL[1]))
+        thumbnail = np.asarray(image.reduce(less).resize(THUMBNAIL, Image.Resampling.BOX).convert("RGB"))
+        return Decoded(np.atleast_3d(np.asarray(image)), size, thumbnail, tuple(traits))
 
 
 def reason_of(error: Exception, raw: Any) -> str:

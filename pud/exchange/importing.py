@@ -26,7 +26,7 @@ from pud.exchange.pictures import FORMS, form_of
 from pud.exchange.pictures.contract import SHOWN_NAMES, Pictures, Raw, Split, listed, same_word, shown
 
 if TYPE_CHECKING:
-    from pud.exchange.import_decoding import Decoded, Target
+    from pud.exchange.import_decoding import Batch, Decoded, Target
 
 FORMAT = "pud-import/1"
 MARK = "import.json"
@@ -225,20 +225,20 @@ class _Decoding(Dataset["Decoded | str"]):
             return reason_of(error, raw)
 
 
-def _decoded(pictures: _Decoding, workers: int) -> Iterator["Decoded | str"]:
+def _batches(pictures: _Decoding, workers: int) -> Iterator["Batch"]:
     """Yield the pictures in their order; processes that stay a few batches ahead decode them, if they are many."""
+    from pud.exchange.import_decoding import batch_of
+
     workers = (workers or len(os.sched_getaffinity(0))) if len(pictures) > FEW else 0
-    batches = DataLoader(
-        pictures,
-        BATCH,
-        num_workers=workers,
-        collate_fn=list,
-        multiprocessing_context="fork" if workers else None,
-        generator=torch.Generator(),  # the one of all is left alone
-    )
     try:
-        for batch in batches:
-            yield from batch
+        yield from DataLoader(
+            pictures,
+            BATCH,
+            num_workers=workers,
+            collate_fn=batch_of,
+            multiprocessing_context="fork" if workers else None,
+            generator=torch.Generator(),  # the one of all is left alone
+        )
     except RuntimeError as error:
         raise InputError(
             f"a process that decodes pictures died ({error}): it lacked memory, or a picture broke the decoder; try "
@@ -308,18 +308,19 @@ class _Kept:
         self.means = np.empty((most, 3), np.uint8)
         self.traits: Counter[str] = Counter()
 
-    def add(self, row: int, one: "Decoded") -> None:
-        """Note one picture more."""
-        self.rows[self.count], self.sizes[self.count] = row, one.size
-        self.thumbnails[self.count], self.means[self.count] = one.thumbnail, one.mean
-        self.traits.update(one.traits)
-        self.count += 1
+    def add(self, start: int, batch: "Batch") -> None:
+        """Note the pictures of a batch that begins at row ``start``."""
+        new = slice(self.count, self.count + len(batch.places))
+        self.rows[new], self.sizes[new] = start + batch.places, batch.sizes
+        self.thumbnails[new], self.means[new] = batch.thumbnails, batch.means
+        self.traits.update(batch.traits)
+        self.count = new.stop
 
 
 def _write_images(
     path: Path, split: Split, target: "Target", config: ImportConfig, found: Pictures, name: str
 ) -> _Kept:
-    """Decode a split into an array, picture by picture; what is broken is skipped.
+    """Decode a split into an array, batch by batch; what is broken is skipped.
 
     Raises:
         InputError: too many are.
@@ -329,13 +330,11 @@ def _write_images(
     limit = config.skipped_limit * (sum(len(one.names) for one in found.splits.values()) + len(found.skipped))
     with path.open("wb") as file:
         file.write(_header(0, target))  # of the same length whatever the count
-        pictures = _decoded(_Decoding(split, target, config), config.workers)
-        for row, one in enumerate(track(pictures, f"import {name}", count)):
-            if isinstance(one, str):
-                found.skipped.append((split.names[row], one))
-            else:
-                file.write(one.pixels.data)
-                kept.add(row, one)
+        batches = _batches(_Decoding(split, target, config), config.workers)
+        for number, batch in enumerate(track(batches, f"import {name}", -(-count // BATCH))):
+            file.write(batch.pixels.data)
+            kept.add(number * BATCH, batch)
+            found.skipped.extend((split.names[number * BATCH + place], reason) for place, reason in batch.broken)
             if len(found.skipped) > limit:
                 raise InputError(
                     f"{len(found.skipped):,} pictures cannot be used, more than {100 * config.skipped_limit:g} % "
