@@ -3,8 +3,9 @@
     .venv-zoo/bin/python experiments/import_speed.py --pictures 5000 --workers 2
 
 Makes JPEGs of 32 to 256 pixels in a folder that is gone afterwards. Both bring each to 64x64 (bilinear) in RGB,
-torchvision as tensors in [0, 1]; the import also writes them, tells near-duplicates and draws the contact sheet. Each runs in a process of its own,
-whose time on processors is told too, that of its workers included: where others compute, seconds tell little.
+torchvision as tensors in [0, 1]; the import also writes them, tells near-duplicates and draws the contact sheet. Each
+runs in a process of its own, whose time on processors is told too, that of its workers included: where others compute,
+seconds tell little.
 """
 
 import argparse
@@ -38,6 +39,7 @@ def make(folder: Path, count: int, seed: int) -> None:
 
 def by_import(source: Path, workers: int) -> float:
     """Return the seconds of an import, without those in which Python loads libraries, as below."""
+    import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
     import scipy.sparse.csgraph  # noqa: F401
 
