@@ -96,6 +96,7 @@ def import_pictures(source: Path, out: Path, config: ImportConfig, *, seed: int,
         _check(found, source)
         splits = _parts(found, config, seed)
         target = _target(splits["train"], config, found.notes)
+        limit = config.skipped_limit * (sum(len(split.names) for split in splits.values()) + len(found.skipped))
         whole = source.resolve()
         names = {
             "name": whole.stem if whole.is_file() else whole.name,
@@ -104,7 +105,7 @@ def import_pictures(source: Path, out: Path, config: ImportConfig, *, seed: int,
         told = {}
         for name, split in splits.items():
             (folder / name).mkdir()
-            kept = _write_images(folder / name / "images.npy", split, target, config, found, name)
+            kept = _write_images(folder / name / "images.npy", split, target, config, found, limit)
             if name == "test" and kept.count < MINIMUM_IMAGES:
                 rmtree(folder / name)
                 found.notes.append(f"{kept.count} test pictures are too few: they were left out")
@@ -318,20 +319,19 @@ class _Kept:
 
 
 def _write_images(
-    path: Path, split: Split, target: "Target", config: ImportConfig, found: Pictures, name: str
+    path: Path, split: Split, target: "Target", config: ImportConfig, found: Pictures, limit: float
 ) -> _Kept:
     """Decode a split into an array, batch by batch; what is broken is skipped.
 
     Raises:
-        InputError: too many are.
+        InputError: more than ``limit`` are, in all splits so far.
     """
     count = len(split.names)
     kept = _Kept(count)
-    limit = config.skipped_limit * (sum(len(one.names) for one in found.splits.values()) + len(found.skipped))
     with path.open("wb") as file:
         file.write(_header(0, target))  # of the same length whatever the count
         batches = _batches(_Decoding(split, target, config), config.workers)
-        for number, batch in enumerate(track(batches, f"import {name}", -(-count // BATCH))):
+        for number, batch in enumerate(track(batches, f"import {path.parent.name}", -(-count // BATCH))):
             file.write(batch.pixels.data)
             kept.add(number * BATCH, batch)
             found.skipped.extend((split.names[number * BATCH + place], reason) for place, reason in batch.broken)
