@@ -62,7 +62,7 @@ def examine(
         InputError: bad input; nothing finished is lost.
     """
     compiled = pipeline_called(pipeline)
-    spec, root, data_uri = read_pipeline(compiled), root_of(compiled), local_data(data)
+    spec, root, data_uri = read_pipeline(compiled), root_of(compiled), local_data(data, ("train",))
     settings = {**model_settings, **({"architecture": named} if (named := model_settings.get("architecture")) else {})}
     arguments: dict[str, Any] = {
         "model_uri": "" if model is None else _local(model),

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -36,8 +36,8 @@ PAGE = "report.html"
 RUN_NAME, LATEST = re.compile(r"\w[\w.-]*", re.ASCII), "latest"
 PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 DATA_SET = (
-    "a data set is a folder with train/ and test/, each of images.npy (uint8, n,c,h,w), labels.npy (int64, n) and "
-    "dataset.json: pud.data.images.write_split writes one from arrays, pud fetch fashion-mnist --out data gets one"
+    "a folder of pictures, a table or arrays become a data set by pud import SOURCE --out data (train/ and test/, each "
+    "of images.npy, labels.npy and dataset.json), and pud fetch fashion-mnist gets one"
 )
 LOOKED_AT = 10_000  # files of a folder that is none, at most
 TAIL_SECONDS = 0.5
@@ -148,7 +148,7 @@ def run_name(name: str) -> str:
     return mended
 
 
-def local_data(data_uri: str) -> str:
+def local_data(data_uri: str, splits: Sequence[str] = ("train", "test")) -> str:
     """Return a data URI with an absolute path, FOLDER as file:FOLDER, if it names data on this machine.
 
     Raises:
@@ -159,18 +159,18 @@ def local_data(data_uri: str) -> str:
     if scheme not in ("file", "dvc"):
         raise InputError(f"data URI {data_uri!r} is not supported: give a folder, dvc:s3://BUCKET/PREFIX or dvc:CACHE")
     if scheme == "file":
-        check_data(Path(path))
+        check_data(Path(path), splits)
     return uri
 
 
-def check_data(folder: Path) -> None:
+def check_data(folder: Path, splits: Sequence[str]) -> None:
     """Raise InputError, which says what a data set is, for a folder that holds none; its files are not read."""
-    if all((folder / split / "dataset.json").is_file() for split in ("train", "test")):
+    if all((folder / split / "dataset.json").is_file() for split in splits):
         return
     if folder.is_dir():
         files = list(islice((path for path in folder.rglob("*") if path.is_file()), LOOKED_AT))
         pictures = [path for path in files if path.suffix.lower() in PICTURES]
-        missing = next(split for split in ("train", "test") if not (folder / split / "dataset.json").is_file())
+        missing = next(split for split in splits if not (folder / split / "dataset.json").is_file())
         kind = f"holds pictures ({pictures[0].name})" if pictures else f"has no {missing}/dataset.json"
     else:
         kind = "is a file" if folder.exists() else "is not there"

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from pud import __version__
 from pud.artifacts.detection import TABLE, load_detection
 from pud.artifacts.evidence import load_evidence
@@ -14,7 +12,7 @@ from pud.artifacts.verdict import save_verdict
 from pud.base.files import read_json, sha256
 from pud.base.progress import say
 from pud.data.readers import open_training_split
-from pud.exchange.cleaned import PICTURES
+from pud.exchange.cleaned import read_pictures
 from pud.reporting.page import REPAIR, Findings, write_page
 from pud.reporting.report import inert, load_report, note_of
 
@@ -78,7 +76,7 @@ def conclude_step(
         if measured:
             about["measured"] = {key: measured[key] for key in ("infected", "purified") if key in measured}
         verdict = save_verdict(folder, said, about)
-        names = dataset / "train" / PICTURES
+        pictures = read_pictures(dataset / "train")
         write_page(
             folder / PAGE,
             Findings(
@@ -87,7 +85,7 @@ def conclude_step(
                 images=split.images,
                 labels=split.labels,
                 classes=split.classes,
-                names=pd.read_parquet(names, columns=["name"])["name"].tolist() if names.is_file() else None,
+                names=pictures["name"].tolist() if pictures is not None else None,
                 detections=[judged],
                 verdict=verdict,
                 report=measured,

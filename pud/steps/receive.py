@@ -43,7 +43,7 @@ def receive_step(
     where = resolve_device(device)
     source, _ = given_data(data_uri, data_digest, maximum_gib)
     with timed_folder(dataset, "receive", "train/dataset.json", source, model) as folder:
-        shutil.copytree(source, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        shutil.copytree(source, folder, dirs_exist_ok=True, copy_function=shutil.copyfile, ignore=_links)
         split = open_training_split(folder)
         known = {"images": len(split.labels), "classes": len(split.classes)}
     if not model_uri:
@@ -60,3 +60,8 @@ def receive_step(
         save_model(folder, found.model, found.card)
         save_origin(folder, found.origin)
     return known | {"given_label_accuracy": found.sanity.accuracy}
+
+
+def _links(folder: str, names: list[str]) -> list[str]:
+    """Return which of a stranger's files are links, wherever they lead."""
+    return [name for name in names if (Path(folder) / name).is_symlink()]
