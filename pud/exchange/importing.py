@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -239,6 +240,7 @@ def _batches(pictures: _Decoding, workers: int) -> Iterator["Batch"]:
             collate_fn=batch_of,
             multiprocessing_context="fork" if workers else None,
             generator=torch.Generator(),  # the one of all is left alone
+            worker_init_fn=lambda _: warnings.filterwarnings("ignore", module="PIL"),  # what is broken is listed
         )
     except RuntimeError as error:
         raise InputError(
