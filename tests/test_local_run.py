@@ -159,7 +159,13 @@ def test_the_report_satisfies_the_schema(runs: Runs) -> None:
 
 def test_a_run_leaves_its_record_and_nothing_temporary(runs: Runs) -> None:
     assert (runs.folder / "runs" / "latest").resolve() == runs.run
-    assert {path.name for path in runs.run.iterdir()} == {"kfp", "kfp.log", "report.json", "report.html", "verdict.json"}
+    assert {path.name for path in runs.run.iterdir()} == {
+        "kfp",
+        "kfp.log",
+        "report.json",
+        "report.html",
+        "verdict.json",
+    }
     assert {path.name for path in runs.folder.iterdir()} == {"runs", "mlflow.db", "mlruns"}
     assert not list(runs.folder.rglob("*.partial*"))
 

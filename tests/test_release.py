@@ -25,7 +25,8 @@ README_BYTES, DECISION_LINES = 10_000, 150  # what is longer is read by nobody a
 SHA256 = "[0-9a-f]{64}"
 KINDS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}  # of keepachangelog.com
 # by make or by a run, or a part of a data set or of the cluster's folder: not there in a fresh clone
-MADE = {"build/", "data/", "train/", "test/", "runs/"}
+MADE = {"build/", "data/", "train/", "test/", "runs/", "repaired/", "cleaned/", "own/data", "as-it-came/"}
+MADE |= {"scan/verdict.json", "scan/report.html", "defended/repaired", "defended/cleaned", "own/model.pt"}
 
 
 def text(name: str) -> str:

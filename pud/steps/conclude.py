@@ -17,7 +17,7 @@ from pud.reporting.page import REPAIR, Findings, write_page
 from pud.reporting.report import inert, load_report, note_of
 
 NONE = "none"  # the detector of who repairs a model with data that are known to be clean
-PAGE, SUMMARY = "report.html", "summary.md"
+PAGE, SUMMARY = "report.html", "summary.markdown"
 
 
 def conclude_step(
@@ -33,7 +33,7 @@ def conclude_step(
     command: str = "",
     findings: Path,
 ) -> dict[str, float]:
-    """Write ``verdict.json``, ``report.html`` and ``summary.md`` into the folder ``findings``.
+    """Write ``verdict.json``, ``report.html`` and ``summary.markdown`` into the folder ``findings``.
 
     Args:
         kind: ``scan``, ``defence`` or ``rehearsal``; without a detector a defence is a ``repair``.
