@@ -57,16 +57,15 @@ test: $(READY) build/kfp-2.15 ## lint, types and tests
 
 test-all: test cluster-test image-test zoo-test ## all four
 
-# a torch and a torchvision that go together, and what the library itself needs, at the versions of constraints.txt
+# a torch and a torchvision that go together, and all that PUD needs, at the versions of constraints.txt
 .venv-zoo/.ready: Makefile constraints.txt
 	$(PYTHON) -m venv .venv-zoo
 	mkdir -p build && sed '/^torch==/d' constraints.txt > build/zoo-constraints.txt
 	$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)) .venv-zoo/bin/pip install --quiet \
-	  --constraint build/zoo-constraints.txt torch==2.14.1 torchvision==0.29.1 timm==1.0.31 \
-	  click numpy pandas pyarrow safetensors scikit-learn scipy tqdm pytest
+	  --constraint build/zoo-constraints.txt torch==2.14.1 torchvision==0.29.1 timm==1.0.31 pytest --editable .
 	touch $@
 
-setup-zoo: .venv-zoo/.ready ## make .venv-zoo: the networks of torchvision and timm, beside what the library needs
+setup-zoo: .venv-zoo/.ready ## make .venv-zoo: PUD with the networks of torchvision and timm
 
 zoo-test: .venv-zoo/.ready ## the contract of classifiers, on networks of torchvision and timm
 	OMP_NUM_THREADS=1 .venv-zoo/bin/python -m pytest --confcutdir=tests/zoo -o pythonpath=". tests" tests/zoo
