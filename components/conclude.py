@@ -1,4 +1,4 @@
-"""Component conclude: CPU pool."""
+"""Component conclude: CPU pool; never cached where it leaves something in MLflow."""
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Input, Markdown, Metrics, Model, Output
@@ -14,6 +14,9 @@ def conclude(
     infected_probe: Input[Probe],
     detection: Input[Detection],
     command: str,
+    tracking: dict,
+    job: str,
+    job_name: str,
     findings: Output[Findings],
     page: Output[HTML],
     summary: Output[Markdown],
@@ -28,6 +31,7 @@ def conclude(
 
     from components.guard import guarded
     from components.metrics import leave
+    from components.tracking import tracking_of
     from pud.steps.conclude import PAGE, SUMMARY, conclude_step
 
     with guarded(model, dataset, infected_probe, detection, purified, probe, report):
@@ -41,6 +45,7 @@ def conclude(
             probe=Path(probe.path) if probe else None,
             report=Path(report.path) if report else None,
             command=command,
+            tracking=tracking_of(tracking, job, job_name),
             findings=Path(findings.path),
         )
         for artifact, file in ((page, PAGE), (summary, SUMMARY)):

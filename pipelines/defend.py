@@ -111,8 +111,11 @@ def repair(
         detection=last["detection"],
         report=last["report"],
         command=command,
+        job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        tracking=tracking,
     )
-    findings = on_cpu_pool(concluded, *cpu).outputs["findings"]
+    findings = on_cpu_pool(concluded, *cpu, cached=False).outputs["findings"]
     released = release(
         model=model,
         purified=last["model"],

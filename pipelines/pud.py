@@ -120,8 +120,11 @@ def defence(
         detection=last["detection"],
         report=last["report"],
         command=command,
+        job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        tracking=tracking,
     )
-    on_cpu_pool(concluded, *cpu)
+    on_cpu_pool(concluded, *cpu, cached=False)
 
 
 @dsl.pipeline(name="pud", description="Progressive Unified Defense against backdoors and adversarial examples")

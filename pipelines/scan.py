@@ -63,7 +63,15 @@ def scan(
     model = received.outputs["model"]
     probe, detection = rounds.assess(model)
     concluded = conclude(
-        kind="scan", model=model, dataset=dataset, infected_probe=probe, detection=detection, command=command
+        kind="scan",
+        model=model,
+        dataset=dataset,
+        infected_probe=probe,
+        detection=detection,
+        command=command,
+        tracking={"off": True},
+        job="",
+        job_name="",
     )
     on_cpu_pool(concluded, *cpu)
 

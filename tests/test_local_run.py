@@ -231,7 +231,7 @@ def test_the_same_run_again_takes_what_was_done_from_the_cache(runs: Runs) -> No
     assert runs.again.code == 0, runs.again.errors
     done = executed(runs.killed.log) | executed(runs.resumed.log)
     assert done >= {"poison", "train", "adversarial-probe", "detect", "purify", "evaluate"}
-    assert executed(runs.again.log) - {"finish", "always-close-tracking"} == {"evaluate"}
+    assert executed(runs.again.log) - {"finish", "always-close-tracking"} == {"evaluate", "conclude"}
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="processes are looked up in /proc")

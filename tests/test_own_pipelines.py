@@ -89,7 +89,7 @@ def test_every_parameter_has_a_default(name: str) -> None:
     assert [key for key, about in parameters.items() if "defaultValue" not in about] == []
 
 
-@pytest.mark.parametrize("component", ["measure", "release", "gate", "finish"])
+@pytest.mark.parametrize("component", ["measure", "conclude", "release", "gate", "finish"])
 def test_what_leaves_something_in_mlflow_is_never_taken_from_a_cache(component: str) -> None:
     spec = spec_of("defend")
     tasks = [

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pud.artifacts.storage import MOUNTED_CA
+from pud.artifacts.verdict import load_verdict
 
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -220,6 +221,16 @@ def log_stage(
         if model:
             client.log_artifacts(parent, str(model), "model")
         client.log_dict(parent, report, "report.json")
+
+
+def log_findings(tracking: Tracking, findings: Path) -> None:
+    """Record what was concluded, the page above all, with the run of the whole pipeline run."""
+    client, experiment_id, platform = _client(tracking)
+    parent = parent_run(client, experiment_id, tracking, platform).info.run_id
+    said = load_verdict(findings)
+    tags = [RunTag(f"pud.{key}", str(said[key])) for key in ("kind", "verdict_code")]
+    client.log_batch(parent, tags=tags)
+    client.log_artifacts(parent, str(findings), "findings")
 
 
 def sync(folder: Path, uri: str | None = None) -> list[str]:

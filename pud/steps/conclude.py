@@ -1,7 +1,7 @@
 """Step conclude: what was found in, a verdict for machines and a page for people out. No ground truth is asked for."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pud import __version__
 from pud.artifacts.detection import TABLE, load_detection
@@ -9,12 +9,16 @@ from pud.artifacts.evidence import load_evidence
 from pud.artifacts.model import FORMAT as MODEL
 from pud.artifacts.timing import timed_folder
 from pud.artifacts.verdict import save_verdict
+from pud.base.errors import without_userinfo
 from pud.base.files import read_json, sha256
 from pud.base.progress import say
 from pud.data.readers import open_training_split
 from pud.exchange.cleaned import read_pictures
 from pud.reporting.page import REPAIR, Findings, write_page
 from pud.reporting.report import inert, load_report, note_of
+
+if TYPE_CHECKING:
+    from pud.reporting.tracking import Tracking
 
 NONE = "none"  # the detector of who repairs a model with data that are known to be clean
 PAGE, SUMMARY = "report.html", "summary.markdown"
@@ -31,6 +35,7 @@ def conclude_step(
     probe: Path | None = None,
     report: Path | None = None,
     command: str = "",
+    tracking: "Tracking | None" = None,
     findings: Path,
 ) -> dict[str, float]:
     """Write ``verdict.json``, ``report.html`` and ``summary.markdown`` into the folder ``findings``.
@@ -42,6 +47,7 @@ def conclude_step(
         purified, probe: the last model and the probe of it, where there was a round.
         report: what was measured, where it was.
         command: how to do the same again.
+        tracking: where MLflow is; None records nothing there, and so does an MLflow that is lost, which is said.
     """
     split = open_training_split(dataset)
     judged, said = load_detection(detection, split.labels)
@@ -99,4 +105,12 @@ def conclude_step(
         lines = [f"**{inert(verdict['verdict'])}**", "", *([note_of(measured)] if measured else [])]
         (folder / SUMMARY).write_text("\n".join(lines) + "\n", "utf-8")
     say(f"conclude: {verdict['verdict']}")
+    if tracking:
+        from pud.reporting.tracking import LOST, log_findings  # three seconds of imports
+
+        try:
+            log_findings(tracking, findings)
+        except LOST as error:
+            reason = without_userinfo(error)[:200]
+            say(f"MLflow at {without_userinfo(tracking.uri)} is lost: the page is not recorded there ({reason})")
     return {key: float(verdict[key]) for key in ("exit_code", "confidence", "accused_images", "given_label_accuracy")}
