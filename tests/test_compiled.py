@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from pud.base.errors import InputError
-from pud.platform.compiled import BUNDLED, checked, default_pipeline, read_parameters, read_pipeline, root_of, steps_of
+from pud.platform.compiled import (
+    BUNDLED,
+    checked,
+    default_pipeline,
+    pipeline_called,
+    read_parameters,
+    read_pipeline,
+    root_of,
+    steps_of,
+)
 
 PIPELINE = Path(__file__).parents[1] / "pipelines" / "pud.yaml"
 
@@ -90,3 +99,16 @@ def test_a_file_that_is_no_compiled_pipeline_is_refused(text: str, tmp_path: Pat
     (tmp_path / "pud.yaml").write_text(text)
     with pytest.raises(InputError, match="is not a compiled pipeline"):
         read_pipeline(tmp_path / "pud.yaml")
+
+
+@pytest.mark.parametrize("name", ["pud", "scan", "defend"])
+def test_a_pipeline_is_found_by_its_name_in_any_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_pipeline(pipeline_called(name))["pipelineInfo"]["name"] == name
+
+
+def test_the_name_of_no_pipeline_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InputError, match="choose one of defend, pud, scan"):
+        pipeline_called("purify")
