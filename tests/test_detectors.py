@@ -95,7 +95,7 @@ def test_two_clusters_are_told_apart_and_one_is_not_worth_splitting() -> None:
 def test_a_detector_is_chosen_by_a_setting_and_ours_by_none() -> None:
     assert detector_settings({"alpha": 2}) == (DETECTORS.find(DEFAULT), DetectConfig(alpha=2.0))
     assert detector_settings({"detector": "strip", "false_rejection": 0.05})[1] == StripConfig(0.05)
-    with pytest.raises(InputError, match="unknown detector 'oracle': choose one of activation_clustering, pud"):
+    with pytest.raises(InputError, match="unknown detector 'oracle': choose one of activation_clustering, none, pud"):
         detector_settings({"detector": "oracle"})
     with pytest.raises(InputError, match="StripConfig has no setting alpha: choose from false_rejection"):
         detector_settings({"detector": "strip", "alpha": 4})

@@ -37,7 +37,7 @@ LOST_SECONDS = 30
 STAGES = [("infected", 0), ("round", 1), ("round", 2), ("purified", 3)]
 DRIFT = {"share_to_target": 0.1, "similarity_to_triggered": 0.5, "similarity_to_clean": 0.6, "n": 10}
 PGD = {"attack": "PGD", "epsilon": 0.03, "steps": 20, "restarts": 1, "n": 10, "seed": 0, "value": 0.8}
-RESULT = dict.fromkeys(SCALARS, 0.9) | {"robust_accuracy": [PGD], "drift": DRIFT, "seconds": 1.0}
+RESULT = dict.fromkeys(SCALARS[1:], 0.9) | {"robust_accuracy": [PGD], "drift": DRIFT, "seconds": 1.0}
 REPORT: dict[str, Any] = {
     "format": "pud-report/2",
     "infected": RESULT,

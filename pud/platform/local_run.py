@@ -36,8 +36,9 @@ PAGE = "report.html"
 RUN_NAME, LATEST = re.compile(r"\w[\w.-]*", re.ASCII), "latest"
 PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 DATA_SET = (
-    "a folder of pictures, a table or arrays become a data set by pud import SOURCE --out data (train/ and test/, each "
-    "of images.npy, labels.npy and dataset.json), and pud fetch fashion-mnist gets one"
+    "a data set is a folder with train/ and test/, each of images.npy (uint8, n,c,h,w), labels.npy (int64, n) and "
+    "dataset.json: pud import SOURCE --out data makes one of a folder of pictures, a table or arrays, pud fetch "
+    "fashion-mnist --out data gets one"
 )
 LOOKED_AT = 10_000  # files of a folder that is none, at most
 TAIL_SECONDS = 0.5
