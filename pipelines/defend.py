@@ -10,7 +10,6 @@ from typing import Any
 from kfp import dsl
 
 from components.check import check
-from components.conclude import conclude
 from components.finish import finish
 from components.gate import gate
 from components.measure import measure
@@ -101,24 +100,10 @@ def repair(
 
     rounds = Rounds(dataset, model_settings, probe_settings, detect_settings, seed, device, cpu, gpu)
     last = rounds.run(model, purify_settings, measured)
-    concluded = conclude(
-        kind="defence",
-        model=model,
-        dataset=dataset,
-        infected_probe=last["infected_probe"],
-        purified=last["model"],
-        probe=last["probe"],
-        detection=last["detection"],
-        report=last["report"],
-        command=command,
-        job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-        job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-        tracking=tracking,
-    )
-    findings = on_cpu_pool(concluded, *cpu, cached=False).outputs["findings"]
+    findings = rounds.conclude("defence", model, last, command, tracking)
     released = release(
         model=model,
-        purified=last["model"],
+        purified=last["purified"],
         dataset=dataset,
         detection=last["detection"],
         findings=findings,

@@ -15,7 +15,6 @@ from typing import Any
 from kfp import dsl
 
 from components.check import check
-from components.conclude import conclude
 from components.evaluate import evaluate
 from components.finish import finish
 from components.poison import poison
@@ -110,21 +109,7 @@ def defence(
     model = trained.outputs["model"]
     rounds = Rounds(dataset, train_settings, probe_settings, detect_settings, seed, device, cpu, gpu)
     last = rounds.run(model, purify_settings, measure)
-    concluded = conclude(
-        kind="rehearsal",
-        model=model,
-        dataset=dataset,
-        infected_probe=last["infected_probe"],
-        purified=last["model"],
-        probe=last["probe"],
-        detection=last["detection"],
-        report=last["report"],
-        command=command,
-        job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-        job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-        tracking=tracking,
-    )
-    on_cpu_pool(concluded, *cpu, cached=False)
+    rounds.conclude("rehearsal", model, last, command, tracking)
 
 
 @dsl.pipeline(name="pud", description="Progressive Unified Defense against backdoors and adversarial examples")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kfp import compiler
+from kfp import compiler, dsl
 
 from components.adversarial_probe import adversarial_probe
+from components.conclude import conclude
 from components.detect import detect
 from components.purify import purify
 from pipelines.placement import on_cpu_pool, on_gpu_pool
@@ -66,7 +67,7 @@ class Rounds:
     def run(self, model: Any, purify_settings: Any, measure: Callable[..., Any]) -> dict[str, Any]:
         """Purify a model round by round, and measure it before, after each and at the end, where it is judged again.
 
-        Returns what is there at the end: model, infected_probe, probe, detection and report.
+        Returns what is there at the end: purified (a model), infected_probe, probe, detection and report.
         """
         measured, infected_probe = measure(INFECTED, model), None
         for _ in range(ROUNDS):
@@ -87,12 +88,26 @@ class Rounds:
         probe, detection = self.assess(model, infected_probe, measured)
         measured = measure(PURIFIED, model, detection=detection, previous_report=measured.outputs["report"])
         return {
-            "model": model,
+            "purified": model,
             "infected_probe": infected_probe,
             "probe": probe,
             "detection": detection,
             "report": measured.outputs["report"],
         }
+
+    def conclude(self, kind: str, model: Any, last: dict[str, Any], command: Any, tracking: Any) -> Any:
+        """Return what is concluded of a model as it was given from what ``run`` returns; recorded with the run."""
+        concluded = conclude(
+            kind=kind,
+            model=model,
+            dataset=self.dataset,
+            command=command,
+            job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+            tracking=tracking,
+            **last,
+        )
+        return on_cpu_pool(concluded, *self.cpu, cached=False).outputs["findings"]
 
 
 def compile_to(pipeline: Any, path: Path) -> None:

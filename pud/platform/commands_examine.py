@@ -1,6 +1,7 @@
 """The commands ``pud scan`` and ``pud defend``: a model and data from outside."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from pud.base.errors import InputError
 from pud.exchange.models import ModelConfig
 from pud.platform.options import (
     FOLDER,
-    Command,
     device_option,
     parameter_option,
     seed_option,
+    together,
     tracking_option,
 )
 
@@ -32,34 +33,26 @@ def _numbers(context: click.Context, parameter: click.Parameter, given: str | No
         raise InputError(f"{parameter.opts[0]} is {given!r}: give numbers, such as 0.49,0.48,0.45") from None
 
 
-def examined(function: Command) -> Command:
-    """Add the options that say which model and data, and where the results go."""
-    for option in reversed(
-        (
-            click.option(
-                "--model", default=None, help="Its weights: a file, a folder with model.json, s3://BUCKET/KEY."
-            ),
-            click.option("--data", required=True, help="Its training data: what pud import wrote, or dvc:..."),
-            click.option("--out", type=FOLDER, required=True, help="Folder for the results; a stopped run goes on."),
-            click.option("--architecture", default=None, help=words_of(ModelConfig, "architecture")),
-            click.option("--classes", callback=_names, metavar="A,B,...", help=words_of(ModelConfig, "classes")),
-            click.option("--mean", callback=_numbers, metavar="R,G,B", help=words_of(ModelConfig, "mean")),
-            click.option("--std", callback=_numbers, metavar="R,G,B", help=words_of(ModelConfig, "std")),
-            click.option("--bgr", is_flag=True, default=None, help=words_of(ModelConfig, "bgr")),
-            click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever the verdict is."),
-            parameter_option,
-            seed_option,
-            device_option,
-        )
-    ):
-        function = option(function)
-    return function
+# which model and data, and where the results go
+examined = together(
+    click.option("--model", default=None, help="Its weights: a file, a folder with model.json, s3://BUCKET/KEY."),
+    click.option("--data", required=True, help="Its training data: what pud import wrote, or dvc:..."),
+    click.option("--out", type=FOLDER, required=True, help="Folder for the results; a stopped run goes on."),
+    click.option("--architecture", default=None, help=words_of(ModelConfig, "architecture")),
+    click.option("--classes", callback=_names, metavar="A,B,...", help=words_of(ModelConfig, "classes")),
+    click.option("--mean", callback=_numbers, metavar="R,G,B", help=words_of(ModelConfig, "mean")),
+    click.option("--std", callback=_numbers, metavar="R,G,B", help=words_of(ModelConfig, "std")),
+    click.option("--bgr", is_flag=True, default=None, help=words_of(ModelConfig, "bgr")),
+    click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever the verdict is."),
+    parameter_option,
+    seed_option,
+    device_option,
+)
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """Take out of a command's options what they say of the model."""
-    names = ("architecture", "classes", "mean", "std", "bgr")
-    given = {name: options.pop(name) for name in names}
+    given = {setting.name: options.pop(setting.name) for setting in fields(ModelConfig)}
     return {name: value for name, value in given.items() if value not in (None, "")}
 
 

@@ -63,10 +63,10 @@ def examine(
     """
     compiled = pipeline_called(pipeline)
     spec, root, data_uri = read_pipeline(compiled), root_of(compiled), local_data(data, ("train",))
-    settings = {**model_settings, **({"architecture": named} if (named := model_settings.get("architecture")) else {})}
+    named = model_settings.get("architecture")
     arguments: dict[str, Any] = {
         "model_uri": "" if model is None else _local(model),
-        "model_settings": settings,
+        "model_settings": dict(model_settings),
         **({"train_settings": {"architecture": named}} if named and model is None else {}),
         "data_uri": data_uri,
         "data_digest": dvc_digest(root, data_uri),
@@ -118,10 +118,9 @@ def _gathered(folder: Path) -> dict[str, Any]:
             with finished_folder(folder / name, mark) as partial:
                 shutil.copytree(made, partial, dirs_exist_ok=True, copy_function=shutil.copyfile)
     verdict = load_verdict(folder)
-    reports = sorted((folder / "kfp").rglob("report/report.json"), key=lambda path: path.stat().st_mtime)
-    if reports:
-        shutil.copyfile(reports[-1], folder / "report.json")
-        click.echo("\n" + table(load_report(reports[-1].parent)))
+    if report := newest(folder, "report.json"):
+        shutil.copyfile(report, folder / "report.json")
+        click.echo("\n" + table(load_report(folder)))
     click.echo(f"\n{verdict['verdict']} (confidence {verdict['confidence']:.2f})")
     click.echo(f"verdict: {folder / FILE}   page: {folder / PAGE}")
     for name in PRODUCTS:

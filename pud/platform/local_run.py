@@ -318,10 +318,10 @@ def _reason(log: Path) -> str:
 
 def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[str, Any]:
     """Gather what people look for into the run's folder, and print the table."""
-    reports = sorted((folder / "kfp").rglob("report.json"), key=lambda path: path.stat().st_mtime)
-    if not reports:
+    made = newest(folder, "report.json")
+    if made is None:
         raise InputError(f"the pipeline has come to its end without a report: what it wrote is in {folder / 'kfp'}")
-    source = reports[-1].parent
+    source = made.parent
     report = {
         **load_report(source),
         "command": own_command(),

@@ -124,19 +124,25 @@ def finish(values: dict[str, float], metrics: Path | None) -> None:
     click.echo(text)
 
 
-def cluster(function: Command) -> Command:
-    """Add the options that say where Kubeflow is, who asks, and with which pipeline and parameters."""
-    for option in reversed(
-        (
-            click.option("--endpoint", envvar="KFP_ENDPOINT", default="", show_envvar=True, help="URL of Kubeflow."),
-            click.option("--namespace", envvar="KFP_NAMESPACE", default="", show_envvar=True, help="Of the runs."),
-            click.option("--token", envvar="KFP_EXISTING_TOKEN", default="", help="Better by KFP_EXISTING_TOKEN."),
-            click.option("--ca-bundle", type=FOLDER, default=None, help="PEM file of the authorities to trust."),
-            click.option("--service-account", default="", help="Of the run's pods  [default: Kubeflow's own]."),
-            pipeline_option,
-            parameter_option,
-            click.option("--parameters", "file", type=FOLDER, default=None, help="JSON file of pipeline parameters."),
-        )
-    ):
-        function = option(function)
-    return function
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return what adds all of these options to a command, listed in this order."""
+
+    def decorate(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+# where Kubeflow is, who asks, and with which pipeline and parameters
+cluster = together(
+    click.option("--endpoint", envvar="KFP_ENDPOINT", default="", show_envvar=True, help="URL of Kubeflow."),
+    click.option("--namespace", envvar="KFP_NAMESPACE", default="", show_envvar=True, help="Of the runs."),
+    click.option("--token", envvar="KFP_EXISTING_TOKEN", default="", help="Better by KFP_EXISTING_TOKEN."),
+    click.option("--ca-bundle", type=FOLDER, default=None, help="PEM file of the authorities to trust."),
+    click.option("--service-account", default="", help="Of the run's pods  [default: Kubeflow's own]."),
+    pipeline_option,
+    parameter_option,
+    click.option("--parameters", "file", type=FOLDER, default=None, help="JSON file of pipeline parameters."),
+)

@@ -5,7 +5,8 @@ import os
 import stat
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,15 @@ def log_stage(
         if model:
             client.log_artifacts(parent, str(model), "model")
         client.log_dict(parent, report, "report.json")
+
+
+@contextmanager
+def unless_lost(tracking: Tracking, otherwise: str) -> Iterator[None]:
+    """Let a run go on whose MLflow is lost in the block, and say so; otherwise: what is then left undone."""
+    try:
+        yield
+    except LOST as error:
+        say(f"MLflow at {without_userinfo(tracking.uri)} is lost: {otherwise} ({without_userinfo(error)[:200]})")
 
 
 def log_findings(tracking: Tracking, findings: Path) -> None:

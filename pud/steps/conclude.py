@@ -9,7 +9,6 @@ from pud.artifacts.evidence import load_evidence
 from pud.artifacts.model import FORMAT as MODEL
 from pud.artifacts.timing import timed_folder
 from pud.artifacts.verdict import save_verdict
-from pud.base.errors import without_userinfo
 from pud.base.files import read_json, sha256
 from pud.base.progress import say
 from pud.data.readers import open_training_split
@@ -106,11 +105,8 @@ def conclude_step(
         (folder / SUMMARY).write_text("\n".join(lines) + "\n", "utf-8")
     say(f"conclude: {verdict['verdict']}")
     if tracking:
-        from pud.reporting.tracking import LOST, log_findings  # three seconds of imports
+        from pud.reporting.tracking import log_findings, unless_lost  # three seconds of imports
 
-        try:
+        with unless_lost(tracking, "the page is not recorded there"):
             log_findings(tracking, findings)
-        except LOST as error:
-            reason = without_userinfo(error)[:200]
-            say(f"MLflow at {without_userinfo(tracking.uri)} is lost: the page is not recorded there ({reason})")
     return {key: float(verdict[key]) for key in ("exit_code", "confidence", "accused_images", "given_label_accuracy")}

@@ -97,12 +97,12 @@ def accuracies_by_labels(
 def attacked_images(
     train: LabelledImages, test: LabelledImages | None, judged: Detection | None, count: int, *, seed: int
 ) -> LabelledImages:
-    """Return images on which robust accuracy is measured: the first test images.
+    """Return images of which the first ``count`` are attacked for robust accuracy: the test images.
 
     Without any they are training images, drawn by chance and the same at every stage unless they are accused.
     """
     if test is not None:
-        return dataclasses.replace(test, images=test.images[:count], labels=test.labels[:count])
+        return test
     order = torch.randperm(len(train.labels), generator=random_stream(seed, "evaluate")).numpy()
     kept = order[judged.verdict[order] == CLEAN] if judged else order
     return dataclasses.replace(train, images=train.images[kept[:count]], labels=train.labels[kept[:count]])

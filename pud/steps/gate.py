@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pud.artifacts.timing import timed_folder
 from pud.artifacts.verdict import load_verdict
-from pud.base.errors import InputError, without_userinfo
+from pud.base.errors import InputError
 from pud.base.files import write_json
 from pud.base.progress import say
 from pud.reporting.gates import GateConfig, check_name, failures
@@ -64,15 +64,12 @@ def gate_step(
 def _promote(tracking: "Tracking", name: str) -> str | None:
     """Make this run's version the champion and return it; None, and said, where there is none or MLflow is lost."""
     from pud.reporting.registry import CHAMPION, promote, version_of  # three seconds of imports
-    from pud.reporting.tracking import LOST
+    from pud.reporting.tracking import unless_lost
 
-    try:
-        version = version_of(tracking, name)
-        if version:
+    with unless_lost(tracking, f"no {CHAMPION}"):
+        if version := version_of(tracking, name):
             promote(tracking, name, version)
-    except LOST as error:
-        say(f"MLflow at {without_userinfo(tracking.uri)} is lost: no {CHAMPION} ({without_userinfo(error)[:200]})")
-        return None
-    if not version:
-        say(f"MLflow: this run registered no model as {name!r}, so there is no {CHAMPION}")
-    return version
+        else:
+            say(f"MLflow: this run registered no model as {name!r}, so there is no {CHAMPION}")
+        return version
+    return None

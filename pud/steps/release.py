@@ -8,8 +8,6 @@ from pud.artifacts.model import load_model, save_model
 from pud.artifacts.timing import timed_folder
 from pud.artifacts.verdict import load_verdict
 from pud.base.device import prepare_process, resolve_device
-from pud.base.errors import without_userinfo
-from pud.base.progress import say
 from pud.data.readers import open_split
 from pud.exchange.cleaned import write_cleaned
 from pud.exchange.export import check_formats, export_as, export_weights, model_card
@@ -53,7 +51,7 @@ def release_step(
     check_formats(formats)
     if tracking:
         check_name(name)
-    origin = load_origin(model)
+    origin, said = load_origin(model), load_verdict(findings)
     network, card = load_model(purified, resolve_device(device), architecture=architecture)
     counts = write_cleaned(dataset, detection, cleaned)
     with timed_folder(repaired, "release", "model.json", model, purified, dataset, detection, findings) as folder:
@@ -62,9 +60,21 @@ def release_step(
             export_weights(network, origin, folder / AS_IT_CAME / origin.file)
         for form in formats:
             export_as(form, network, card, folder)
-        (folder / CARD).write_text(model_card(card, origin, facts_of(load_verdict(findings))), "utf-8")
+        (folder / CARD).write_text(model_card(card, origin, facts_of(said)), "utf-8")
     if tracking:
-        _register(tracking, repaired, dataset, findings, name, architecture)
+        from pud.reporting.registry import register  # three seconds of imports
+        from pud.reporting.tracking import unless_lost
+
+        with unless_lost(tracking, "the repaired model is not registered"):
+            register(
+                tracking,
+                repaired,
+                example=open_split(dataset / "train").images[:2],
+                name=name,
+                metrics=scalars_of(said["measured"]["purified"]) if "measured" in said else {},
+                verdict=said,
+                architecture=architecture,
+            )
     return counts
 
 
@@ -78,27 +88,3 @@ def facts_of(verdict: dict[str, Any]) -> dict[str, Any]:
             said = (f"{key} {100 * value:.2f} %" for key, value in {**scalars, **attacks}.items())
             facts[name] = ", ".join(said)
     return {**facts, "command": verdict["command"], "version of PUD": verdict["version"]}
-
-
-def _register(
-    tracking: "Tracking", repaired: Path, dataset: Path, findings: Path, name: str, architecture: str | None
-) -> None:
-    from pud.reporting.registry import register  # three seconds of imports
-    from pud.reporting.tracking import LOST
-
-    said = load_verdict(findings)
-    measured = scalars_of(said["measured"]["purified"]) if "measured" in said else {}
-    example = open_split(dataset / "train").images[:2]
-    try:
-        register(
-            tracking,
-            repaired,
-            example=example,
-            name=name,
-            metrics=measured,
-            verdict=said,
-            architecture=architecture,
-        )
-    except LOST as error:
-        reason = without_userinfo(error)[:200]
-        say(f"MLflow at {without_userinfo(tracking.uri)} is lost: the repaired model is not registered ({reason})")
