@@ -150,7 +150,8 @@ def kubeflow() -> Iterator[Kubeflow]:
 def no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reaches the cluster of whoever runs it."""
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "nowhere"))
-    for name in ("KUBERNETES_SERVICE_HOST", "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_OVERRIDE_EXPERIMENT_NAME"):
+    kubeflow = ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_OVERRIDE_EXPERIMENT_NAME")
+    for name in ("KUBERNETES_SERVICE_HOST", "MLFLOW_TRACKING_URI", *kubeflow):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -247,6 +248,38 @@ def test_the_experiment_is_used_again(kubeflow: Kubeflow) -> None:
 def test_a_server_for_a_single_user_is_asked_without_a_namespace(kubeflow: Kubeflow) -> None:
     send(kubeflow, wait=False, namespace="")
     assert [each.namespace for each in kubeflow.experiments] in ([None], [""])
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "tracking", "shown"),
+    [("pud", {}, True), ("pud", {"off": True}, False), ("pud", {"experiment": "other"}, False), ("scan", None, False)],
+)
+def test_where_mlflow_shows_a_run_is_said_at_its_end_if_the_server_has_it(
+    pipeline: str,
+    tracking: dict[str, Any] | None,
+    shown: bool,
+    kubeflow: Kubeflow,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def mlflow(method: str, path: str, headers: dict[str, str], body: Any) -> Answer:
+        asked = parse_qs(urlsplit(path).query)["experiment_name"]
+        if asked == ["pud"]:
+            return 200, {"experiment": {"experiment_id": "7", "name": "pud"}}
+        return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"no {asked}"}
+
+    given = {} if tracking is None else {"tracking": json.dumps(tracking)}
+    with serving(mlflow) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.replace("//", "//somebody:opensesame@"))
+        send(kubeflow, pipeline=PIPELINE.with_name(f"{pipeline}.yaml"), parameters=given)
+    page = f"MLflow: open {uri}/#/experiments/7/runs?workflowType=machine_learning"
+    assert (page in (told := capfd.readouterr().err)) == shown
+    assert "opensesame" not in told
+
+
+def test_an_mlflow_that_is_away_spoils_no_run(kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert send(kubeflow) == RUN
 
 
 def test_success_returns_and_tells_each_change_once(kubeflow: Kubeflow, capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,10 @@ from mlflow import MlflowClient
 from servers import TrackingServer, serving
 
 from components.tracking import tracking_of
+from pud.artifacts.verdict import save_verdict
 from pud.base.errors import InputError, without_userinfo
 from pud.base.files import write_json
+from pud.reporting.experiment import COLUMNS, VIEW, VIEW_TAG
 from pud.reporting.report import SCALARS
 from pud.reporting.tracking import (
     PARENT_TAG,
@@ -26,6 +28,7 @@ from pud.reporting.tracking import (
     _experiment,
     check,
     close,
+    log_findings,
     log_stage,
     note_of,
     page_of,
@@ -137,6 +140,7 @@ def test_a_run_of_the_platform_that_this_account_may_not_write_is_passed_over(
         assert ROUND_TAG not in client.get_run(foreign).data.tags
         account(monkeypatch, "pud", "long-password")
         assert _experiment(client, "others") == client.get_run(foreign).info.experiment_id  # readable, of no kind
+        assert page_of(Tracking(server.uri, "others")).endswith("workflowType=machine_learning")  # without our view
     finally:
         server.kill()
 
@@ -172,17 +176,51 @@ def test_two_runs_of_one_name_at_once_do_not_disturb_each_other(server: Tracking
         assert len(children) == 2
 
 
-def test_the_experiment_is_marked_as_one_of_models(server: TrackingServer) -> None:
+def test_the_experiment_is_marked_as_one_of_models_and_has_our_view(server: TrackingServer) -> None:
     """As mlflow's UI marks an experiment; one that is something else by choice stays it."""
     client, kind = MlflowClient(server.uri), "mlflow.experimentKind"
     client.create_experiment("kind: none")
     client.create_experiment("kind: other", tags={kind: "genai_development"})
     for name in ("kind: new", "kind: none", "kind: other"):
         found = client.get_experiment(_experiment(client, name))
-        assert (
-            page_of(Tracking(server.uri, name)) == f"#/experiments/{found.experiment_id}?workflowType=machine_learning"
-        )
+        page = f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+        assert page_of(Tracking(server.uri, name)) == page
         assert found.tags[kind] == ("genai_development" if name == "kind: other" else "custom_model_development")
+
+
+def test_a_view_that_people_changed_stays_theirs_and_of_what_nobody_recorded_there_is_no_page(
+    server: TrackingServer,
+) -> None:
+    client = MlflowClient(server.uri)
+    client.create_experiment("view: changed", tags={VIEW_TAG: "theirs"})
+    assert client.get_experiment(_experiment(client, "view: changed")).tags[VIEW_TAG] == "theirs"
+    assert page_of(Tracking(server.uri, "view: none")) == ""
+    assert client.get_experiment_by_name("view: none") is None
+
+
+def test_each_column_of_the_view_is_something_that_a_finished_run_has(server: TrackingServer, tmp_path: Path) -> None:
+    tracking = Tracking(server.uri, "view", "a run")
+    record(tracking)
+    counts = {"clean": 6, "poisoned": 4}
+    said = {"verdict": "backdoor to 0, 3", "verdict_code": "backdoor", "target_labels": [0, 3], "unjudged": {}}
+    said |= {"confidence": 0.9, "rounds_done": 2, "classes": list("abcd"), "counts": counts}
+    save_verdict(tmp_path, said, {"kind": "defence"})
+    log_findings(tracking, tmp_path)
+    (parent,) = [run for run in server.runs("view") if run.data.tags[ROUND_TAG] == "all"]
+    tags = ("kind", "verdict_code", "target_labels", "accused_images")
+    assert [parent.data.tags[f"pud.{key}"] for key in tags] == ["defence", "backdoor", "0, 3", "4"]
+    known = {f"tags.`{key}`" for key in parent.data.tags} | {f"metrics.`{key}`" for key in parent.data.metrics}
+    assert set(COLUMNS) <= known
+    view = json.loads(MlflowClient(server.uri).get_experiment(parent.info.experiment_id).tags[VIEW_TAG])
+    assert json.loads(view["state"])["selectedColumns"] == [*COLUMNS]
+
+
+def test_a_data_set_is_recorded_whose_digest_is_longer_than_mlflow_takes(server: TrackingServer) -> None:
+    report = {**REPORT, "rounds": [], "dataset": {**REPORT["dataset"], "digest": "0123456789abcdef" * 4}}
+    tracking = Tracking(server.uri, "received data", "a run")
+    log_stage(tracking, report, "infected", step=0, model=None, detection=None, parameters={})
+    (run,) = server.runs("received data")
+    assert [one.dataset.digest for one in run.inputs.dataset_inputs] == ["0123456789abcdef0123456789abcdef0123"]
 
 
 def test_the_description_of_a_run_is_its_table_so_far(server: TrackingServer) -> None:

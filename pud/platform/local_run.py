@@ -344,13 +344,18 @@ def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[s
         sync = f"pud sync {shlex.quote(str(folder))}{again}"
         click.echo(f"MLflow was lost on the way, what it lacks is sent by: {sync}", err=True)
     else:
-        from pud.reporting.tracking import LOST, page_of
-
-        page = ""
-        with suppress(*LOST):
-            page = page_of(tracking)
-        click.echo(f"MLflow: {how_to_open(tracking.uri, page)}")
+        click.echo(where_recorded(tracking))
     return report
+
+
+def where_recorded(tracking: "Tracking") -> str:
+    """Return a line that says how a person sees the runs of an experiment in MLflow."""
+    from pud.reporting.tracking import LOST, page_of
+
+    page = ""
+    with suppress(*LOST):
+        page = page_of(tracking)
+    return f"MLflow: {how_to_open(tracking.uri, page)}"
 
 
 def newest(folder: Path, name: str) -> Path | None:

@@ -35,10 +35,10 @@ from pud.artifacts.detection import load_detection
 from pud.base.errors import InputError, without_userinfo
 from pud.base.files import MAXIMUM_JSON_BYTES, within
 from pud.base.progress import say
+from pud.reporting import experiment
 from pud.reporting.plots import plot_drift, plot_rounds, plot_suspicion
-from pud.reporting.report import INFECTED, PURIFIED, ROUND, UNTRACKED, load_report, note_of
+from pud.reporting.report import INFECTED, NOTE_CHARACTERS, PURIFIED, ROUND, UNTRACKED, load_report, note_of
 from pud.reporting.report import scalars_of as stage_scalars
-from pud.steps.settings import EXPERIMENT_KIND
 
 RUN_KEY, ROUND_TAG, PARENT_TAG = "pud.run_key", "pud.round", "mlflow.parentRunId"
 PLATFORM_RUN = "MLFLOW_RUN_ID"  # set by Kubeflow's MLflow plugin
@@ -47,6 +47,7 @@ LOST = (MlflowException, OSError)
 SQLITE = "sqlite:///"
 SOURCE, COMMIT = {"mlflow.source.name": "pud", "mlflow.source.type": "JOB"}, "mlflow.source.git.commit"
 NOTE = "mlflow.note.content"
+DIGEST_CHARACTERS = 36  # of a data set's, which MLflow takes; the report has the whole
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,16 @@ def _client(tracking: Tracking) -> tuple[MlflowClient, str, Run | None]:
 def _experiment(client: MlflowClient, name: str) -> str:
     """Return the id of an experiment, made where there is none; another run may do so at the same time.
 
-    One of no kind gets ours, if this account may write it: no run fails for how a page looks.
+    One of no kind and without our view gets them, if this account may write it: no run fails for how a page looks.
     """
+    tags = experiment.experiment_tags()
     if found := client.get_experiment_by_name(name):
-        for key in EXPERIMENT_KIND.keys() - found.tags.keys():
+        for key in tags.keys() - found.tags.keys():
             with suppress(MlflowException):
-                client.set_experiment_tag(found.experiment_id, key, EXPERIMENT_KIND[key])
+                client.set_experiment_tag(found.experiment_id, key, tags[key])
         return found.experiment_id
     try:
-        return client.create_experiment(name, tags=dict[str, Any](EXPERIMENT_KIND))
+        return client.create_experiment(name, tags=dict[str, Any](tags))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -120,11 +122,9 @@ def check(tracking: Tracking) -> None:
 
 
 def page_of(tracking: Tracking) -> str:
-    """Return where below a server's address MLflow's UI shows the experiment: the pages for models, its runs first.
-
-    Without the last part MLflow 3.17 opens pages for language models, whatever kind the experiment is of.
-    """
-    return f"#/experiments/{_client(tracking)[1]}?workflowType=machine_learning"
+    """Return where below a server's address MLflow's UI shows the runs; empty if nothing is recorded there."""
+    found = MlflowClient(tracking_uri=tracking.uri).get_experiment_by_name(tracking.experiment)
+    return experiment.page_of(found.experiment_id, found.tags) if found else ""
 
 
 def _reason(error: Exception) -> str:
@@ -169,7 +169,7 @@ def scalars_of(result: dict[str, Any]) -> dict[str, float]:
         if found.get(key) is not None:
             values[f"detection_{key}"] = found[key]
     values |= {f"drift_{key}": value for key, value in result.get("drift", {}).items() if key != "n"}
-    return values | ({"seconds": result["seconds"]} if "seconds" in result else {})
+    return values | ({"seconds": round(result["seconds"], 2)} if "seconds" in result else {})
 
 
 def log_stage(
@@ -200,7 +200,7 @@ def log_stage(
     if stage == INFECTED:
         client.log_batch(parent, tags=[RunTag("pud.git_commit", report["git_commit"] or "unknown")])
         about = report["dataset"]
-        data = DatasetEntity(about["name"], about["digest"], "local", about["uri"])
+        data = DatasetEntity(about["name"], about["digest"][:DIGEST_CHARACTERS], "local", about["uri"])
         client.log_inputs(parent, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
     if stage == ROUND:
         tags = {RUN_KEY: _safe(tracking.run_key), ROUND_TAG: str(step), PARENT_TAG: parent}
@@ -238,8 +238,9 @@ def log_findings(tracking: Tracking, findings: Path) -> None:
     client, experiment_id, platform = _client(tracking)
     parent = parent_run(client, experiment_id, tracking, platform).info.run_id
     said = load_verdict(findings)
-    tags = [RunTag(f"pud.{key}", str(said[key])) for key in ("kind", "verdict_code")]
-    client.log_batch(parent, tags=tags)
+    about = {key: str(said[key]) for key in ("kind", "verdict_code", "accused_images")}
+    about["target_labels"] = ", ".join(map(str, said["target_labels"])) or "none"
+    client.log_batch(parent, tags=[RunTag(f"pud.{key}", value[:NOTE_CHARACTERS]) for key, value in about.items()])
     client.log_artifacts(parent, str(findings), "findings")
 
 

@@ -7,8 +7,6 @@ from typing import Any
 from pud.base.errors import InputError, without_userinfo
 
 TRACKING: dict[str, type] = dict.fromkeys(("uri", "experiment", "run_key", "name"), str) | {"off": bool}
-# for MLflow UIs that go by it; that of 3.17 opens on pages for language models but with ?workflowType=machine_learning
-EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def check_settings(parameters: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pud.artifacts.storage import authorities
 from pud.base.errors import InputError, without_userinfo
-from pud.steps.settings import EXPERIMENT_KIND
+from pud.reporting.experiment import experiment_tags
 
 ADMINISTRATOR = ("MLFLOW_ADMIN_USERNAME", "MLFLOW_ADMIN_PASSWORD")
 ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -50,6 +50,6 @@ def make_account(environment: Mapping[str, str]) -> str:
 
     account = {"username": user, "password": password}
     done = made(f"account {user}", "users", account, f"{admin}:{admin_password}", ADMINISTRATOR)
-    content = {"name": EXPERIMENT, "tags": [{"key": key, "value": value} for key, value in EXPERIMENT_KIND.items()]}
+    content = {"name": EXPERIMENT, "tags": [{"key": key, "value": value} for key, value in experiment_tags().items()]}
     experiment = made(f"experiment {EXPERIMENT}", "experiments", content, f"{user}:{password}", ACCOUNT)
     return f"MLflow {done}, {experiment}"

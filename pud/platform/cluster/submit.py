@@ -3,11 +3,12 @@
 import io
 import json
 import logging
+import os
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import yaml
 from pud.artifacts.storage import KEPT_DAYS
 from pud.base.errors import InputError
 from pud.base.progress import say
-from pud.platform.compiled import checked, read_pipeline, steps_of, tasks_of
+from pud.platform.compiled import checked, parameters_of, read_pipeline, steps_of, tasks_of
 
 DONE = "SUCCEEDED"
 ENDED = {DONE, "FAILED", "CANCELED", "SKIPPED"}
@@ -81,11 +82,29 @@ def submit(
         say(f"submitted: {run}")
         if wait:
             run.wait(timeout_seconds, poll_seconds)
+            if "tracking" in parameters_of(compiled):
+                _say_where_recorded(arguments.get("tracking", {}))
     except (InputError, RunFailed) as error:
         if token and token in str(error):  # a server may echo what it was sent
             raise type(error)(str(error).replace(token, "(token)")) from None
         raise
     return run_id
+
+
+def _say_where_recorded(tracking: Mapping[str, Any]) -> None:
+    """Say where MLflow shows the run, if this machine is told of a server, and that has the experiment.
+
+    tracking: the pipeline's parameter; its address of the server is the pods', which may lead nowhere from here.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if tracking.get("off") or not uri.startswith("http"):
+        return
+    from pud.platform.local_run import how_to_open
+    from pud.reporting.tracking import LOST, Tracking, page_of
+
+    with suppress(*LOST):
+        if page := page_of(Tracking(uri, tracking.get("experiment") or Tracking.experiment)):
+            say(f"MLflow: {how_to_open(uri, page)}")
 
 
 def _period(compiled: Mapping[str, Any], seconds: float | None = None) -> dict[str, str]:
