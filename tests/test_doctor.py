@@ -31,7 +31,7 @@ from pud.artifacts.storage import bootstrap, bucket_names
 from pud.base.errors import InputError
 from pud.platform.cli import main
 from pud.platform.cluster.doctor import Check, examine, exit_code, render, tolerates
-from pud.platform.cluster.requirements import Step, estimate, most_at_once, offline
+from pud.platform.cluster.requirements import MEASURED, Step, estimate, most_at_once, offline, read
 from pud.platform.compiled import read_pipeline, steps_of
 
 ROOT = Path(__file__).parents[1]
@@ -664,6 +664,11 @@ def test_the_shipped_pipeline_asks_for_one_gpu_at_a_time() -> None:
     assert not any("gpu" in name for name in larger.at_once)
     assert larger.artifacts_megabytes == 2 * found.artifacts_megabytes
     assert found.seconds < larger.seconds < 2 * found.seconds
+
+
+def test_each_component_of_the_shipped_pipelines_has_a_measured_time_and_size() -> None:
+    used = {step.component for path in PIPELINE.parent.glob("*.yaml") for step in read(path, {}).steps}
+    assert used == MEASURED.keys()
 
 
 def test_the_estimate_grows_with_the_pipeline(tmp_path: Path) -> None:

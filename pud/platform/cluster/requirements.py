@@ -19,15 +19,23 @@ from pud.platform.compiled import checked, read_pipeline
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(?:pipelinechannel--)?(.+?)'\]\}\}")
 GIB = 1 << 30
 
-# A step's mean (seconds, megabytes of artifacts) of a `pud run` on two CPU cores: 20,000 images of 28 x 28, 343 s.
+# A task's mean (seconds from its start to the next one's, by kfp.log; megabytes of artifacts) on images of 28 x 28, on
+# two CPU cores beside other work. A `pud run` of 20,000 images at 303b705 (684 s); and, from receive on, a `pud defend`
+# of 1,000 at 2a36494 (255 s), most of which is start-up, AutoAttack and MLflow, their megabytes reckoned for 20,000.
 MEASURED = {
-    "poison": (4, 30.0),
-    "train": (33, 0.3),
-    "adversarial-probe": (31, 7.8),
-    "detect": (7, 0.4),
-    "purify": (50, 0.7),
-    "evaluate": (23, 0.1),
-    "finish": (4, 0.0),
+    "check": (4, 0.0),
+    "poison": (2, 31.3),
+    "train": (58, 0.3),
+    "adversarial-probe": (87, 3.1),
+    "detect": (3, 0.4),
+    "purify": (73, 0.7),
+    "evaluate": (48, 0.1),
+    "finish": (3, 0.0),
+    "receive": (2, 24.1),
+    "measure": (48, 0.1),
+    "conclude": (5, 0.4),
+    "release": (8, 24.4),
+    "gate": (5, 0.0),
 }
 MEASURED_IMAGES = 20_000
 POD_SECONDS = 30  # what a cluster adds to a step: a driver's pod, its own pod, the image being there
