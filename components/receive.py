@@ -18,8 +18,11 @@ def receive(
     model: Output[Model],
     dataset: Output[Dataset],
     metrics: Output[Metrics],
+    pictures: str = "training",
 ) -> None:
     """Bring a model and its data from outside; model_settings: pud.exchange.models.ModelConfig.
+
+    pictures: what they are to the model, see receive_step.
 
     cache_period does nothing but be another one: see component poison.
     """
@@ -44,6 +47,7 @@ def receive(
             seed=seed,
             device=device,
             maximum_gib=float(os.environ.get(DATA_VARIABLE, "inf")),
+            pictures=pictures,
             model=Path(model.path),
             dataset=Path(dataset.path),
         )

@@ -21,6 +21,7 @@ def scan(
     model_settings: dict = {},  # noqa: B006  pud.exchange.models.ModelConfig
     data_uri: str = "file:data",
     data_digest: str = "",
+    pictures: str = "",  # other: labelled, but not those that the model was trained on
     cache_period: str = "",  # see pipelines/pud.py
     seed: int = 0,
     device: str = "auto",
@@ -52,6 +53,7 @@ def scan(
         model_settings=model_settings,
         data_uri=data_uri,
         data_digest=data_digest,
+        pictures=pictures,
         train_settings=train_settings,
         cache_period=cache_period,
         seed=seed,

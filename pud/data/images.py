@@ -11,10 +11,15 @@ from torch import Tensor
 
 from pud.base.errors import InputError
 
+TRAINING, OTHER, UNLABELLED = "training", "other", "unlabelled"  # what pictures are to the model that is looked at
+
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """images: uint8 (n, c, h, w); labels: int64 (n,), each below len(classes); digests: sha256 of what they lie in."""
+    """images: uint8 (n, c, h, w); labels: int64 (n,), each below len(classes); digests: sha256 of what they lie in.
+
+    pictures: TRAINING, or those that no model was trained on: OTHER, or UNLABELLED, whose labels are what a model says.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -22,6 +27,7 @@ class LabelledImages:
     name: str
     digest: str
     labels_digest: str = ""
+    pictures: str = TRAINING
 
 
 def folder_digest(folder: Path) -> str:

@@ -92,8 +92,9 @@ def read_pictures(split: Path) -> pd.DataFrame | None:
             raise ValueError("a column holds no plain values")
         # names stay in their dictionary: a long one that many rows name would fill the memory
         table = pq.read_table(path, columns=COLUMNS, read_dictionary=["name"]).to_pandas(ignore_metadata=True)
-        if len(table) != len(images := open_split(split).labels) or (table["index"] != np.arange(len(images))).any():
-            raise ValueError(f"it is about {len(table)} images, of which {len(images)} are there")
+        images = len(open_split(split, of_any=True).labels)
+        if len(table) != images or (table["index"] != np.arange(images)).any():
+            raise ValueError(f"it is about {len(table)} images, of which {images} are there")
         if any(not isinstance(name, str) or len(name) > MAXIMUM_PATH for name in table["name"].cat.categories):
             raise ValueError("a name is no text of at most 4,096 characters")
         table["duplicate_of"] = pd.to_numeric(table["duplicate_of"]).fillna(-1).astype(np.int64)

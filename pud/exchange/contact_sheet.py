@@ -32,8 +32,9 @@ def contact_sheet(
         members = np.flatnonzero(labels == row)
         top = GAP + row * step
         name = shown(classes[row])[1:-1].encode("ascii", "backslashreplace").decode()
+        label = f"label {row}, " if len(classes) > 1 else ""
         name = name if len(name) <= TEXT_LETTERS else f"{name[: TEXT_LETTERS - 3]}..."
-        pen.text((GAP, top + SIDE // 2), f"{name}\nlabel {row}, {len(members):,} pictures", "black", anchor="lm")
+        pen.text((GAP, top + SIDE // 2), f"{name}\n{label}{len(members):,} pictures", "black", anchor="lm")
         for column, index in enumerate(members[np.unique(np.linspace(0, len(members) - 1, per_class).astype(int))]):
             picture = Image.fromarray(
                 np.array(images[index, 0] if len(images[index]) == 1 else images[index].transpose(1, 2, 0))

@@ -20,7 +20,7 @@ from pud.base.config import Count, Range, Share, as_parameters
 from pud.base.errors import InputError
 from pud.base.files import finished_folder, write_json
 from pud.base.progress import track
-from pud.data.readers.npy import FILES, MINIMUM_IMAGES, describe_split
+from pud.data.readers.npy import FILES, MINIMUM_IMAGES, describe_split, describe_unlabelled
 from pud.exchange.contact_sheet import contact_sheet
 from pud.exchange.import_duplicates import near_duplicates
 from pud.exchange.pictures import FORMS, form_of
@@ -35,6 +35,7 @@ TABLE = "pictures.parquet"
 SHEET = "contact-sheet.jpg"
 BATCH = 32  # pictures that a worker decodes at a time
 FEW = 64  # pictures up to which no processes are started
+NO_LABELS = "without labels"  # stands for the classes of pictures that have none
 CHOICES = {"fit": ("stretch", "crop"), "background": ("white", "black"), "channels": (0, 1, 3)}
 
 ANY = Range(-1e30, 1e30, "that is finite")
@@ -44,6 +45,7 @@ ANY = Range(-1e30, 1e30, "that is finite")
 class ImportConfig:
     """How pictures become a data set."""
 
+    unlabelled: Annotated[bool, "Leave out labels, if there are any: pictures that a scan alone may look at."] = False
     size: Annotated[
         int, Range(0, 4096, "from 0 to 4096"), "Side in pixels; 0: as they are, or the median if they differ."
     ] = 0
@@ -87,13 +89,17 @@ def import_pictures(source: Path, out: Path, config: ImportConfig, *, seed: int,
     for name, allowed in CHOICES.items():
         if (value := getattr(config, name)) not in allowed:
             raise InputError(f"{name} is {value!r}: choose one of {', '.join(map(str, allowed))}")
-    form = form or form_of(source)
-    if not FORMS.find(form).reads(source):
+    form = form or form_of(source, unlabelled=config.unlabelled)
+    if not config.unlabelled and not FORMS.find(form).reads(source):
         raise InputError(f"{source} is not of the form {form}: leave the form out, and it is found")
     if source.is_dir() and source.resolve() in out.resolve().parents:
         raise InputError(f"{out} lies in {source}, and would be taken for pictures: name a folder outside of it")
     with finished_folder(out, MARK, source) as folder, TemporaryDirectory(dir=folder) as scratch:
-        found = FORMS.find(form).open(source.resolve(), Path(scratch), config.value_range)
+        how = FORMS.find(form)
+        opened = how.unlabelled if config.unlabelled and how.unlabelled else how.open
+        found = opened(source.resolve(), Path(scratch), config.value_range)
+        if config.unlabelled:
+            found = _without_labels(found)
         _check(found, source)
         splits = _parts(found, config, seed)
         target = _target(splits["train"], config, found.notes)
@@ -112,7 +118,10 @@ def import_pictures(source: Path, out: Path, config: ImportConfig, *, seed: int,
                 found.notes.append(f"{kept.count} test pictures are too few: they were left out")
                 continue
             labels = split.labels[kept.rows[: kept.count]]
-            describe_split(folder / name, labels, classes=found.classes, **names)
+            if config.unlabelled:
+                describe_unlabelled(folder / name, **names)
+            else:
+                describe_split(folder / name, labels, classes=found.classes, **names)
             told[name] = _tell(folder / name, split, kept, labels, config, found)
         _check_counts(told["train"]["counts"], found)
         single = [name for name, count in zip(found.classes, told["train"]["counts"], strict=True) if count == 1]
@@ -124,14 +133,15 @@ def import_pictures(source: Path, out: Path, config: ImportConfig, *, seed: int,
             "source": whole.name,
             "settings": as_parameters(config),
             "seed": seed,
-            "classes": list(found.classes),
+            "classes": [] if config.unlabelled else list(found.classes),
             "shape": [target.channels, target.height, target.width],
             "splits": told,
             "skipped": [{"name": name, "reason": reason} for name, reason in found.skipped],
             "notes": found.notes,
         }
         write_json(folder / MARK, content)
-        images, labels = (np.load(folder / "train" / file, mmap_mode="r") for file in FILES)
+        images = np.load(folder / "train" / FILES[0], mmap_mode="r")
+        labels = np.zeros(len(images), int) if config.unlabelled else np.load(folder / "train" / FILES[1])
         contact_sheet(
             folder / SHEET,
             images,
@@ -148,6 +158,8 @@ def _check(found: Pictures, source: Path) -> None:
     if "train" not in found.splits or not found.splits["train"].names:
         why = f"; {_reasons(found.skipped)}" if found.skipped else ""
         raise InputError(f"{source} holds no training picture that can be used{why}: give pictures with labels")
+    if found.classes == (NO_LABELS,):
+        return
     words: dict[str, str] = {}
     for name in found.classes:
         if (other := words.setdefault(same_word(name), name)) is not name:
@@ -165,6 +177,16 @@ def _check(found: Pictures, source: Path) -> None:
                 f"{listed(split.names[index] for index in outside.tolist())}: correct the labels or the classes' names"
             )
     _check_counts(np.bincount(found.splits["train"].labels, minlength=len(found.classes)).tolist(), found)
+
+
+def _without_labels(found: Pictures) -> Pictures:
+    """Return the training pictures, or the first others that are there, without their labels."""
+    name = "train" if "train" in found.splits else next(iter(found.splits), "train")
+    if others := [other for other, split in found.splits.items() if other != name and len(split.names)]:
+        found.notes.append(f"the pictures of {listed(others)} were left out")
+    train = found.splits.get(name)
+    splits = {"train": replace(train, labels=np.zeros_like(train.labels))} if train else {}
+    return replace(found, splits=splits, classes=(NO_LABELS,))
 
 
 def _check_counts(counts: list[int], found: Pictures) -> None:
@@ -188,7 +210,7 @@ def _parts(found: Pictures, config: ImportConfig, seed: int) -> dict[str, Split]
         if given == "val":
             found.notes.append("the pictures for validation serve as test pictures")
         return {"train": train, "test": found.splits[given]}
-    if not config.test_share:
+    if not config.test_share or config.unlabelled:
         return {"train": train}
     order = np.random.default_rng(seed).permutation(len(train.names))
     order = order[np.argsort(train.labels[order], kind="stable")]  # by class, drawn in each
@@ -394,7 +416,8 @@ def summary(content: dict[str, Any]) -> str:
     """Return what an import.json says, in a few lines for people."""
     classes, (channels, height, width) = content["classes"], content["shape"]
     lines = [
-        f"{content['source']}, read as {content['form']}: {len(classes)} classes, {width}x{height} in "
+        f"{content['source']}, read as {content['form']}: {f'{len(classes)} classes' if classes else NO_LABELS}, "
+        f"{width}x{height} in "
         f"{'grey' if channels == 1 else 'colour'}"
     ]
     for name, split in content["splits"].items():
@@ -402,14 +425,17 @@ def summary(content: dict[str, Any]) -> str:
         few, many = int(np.argmin(counts)), int(np.argmax(counts))
         (low_w, _, high_w), (low_h, _, high_h) = split["widths"], split["heights"]
         were = f"{low_w}x{low_h}" if (low_w, low_h) == (high_w, high_h) else f"{low_w}x{low_h} to {high_w}x{high_h}"
-        lines.append(
-            f"{name}: {sum(counts):,} pictures of {were}; classes of {counts[few]:,} ({shown(classes[few])}) to "
-            f"{counts[many]:,} ({shown(classes[many])})"
+        sizes = (
+            f"; classes of {counts[few]:,} ({shown(classes[few])}) to {counts[many]:,} ({shown(classes[many])})"
+            if classes
+            else ""
         )
+        lines.append(f"{name}: {sum(counts):,} pictures of {were}{sizes}")
         lines += [f"  {number:,} {trait}" for trait, number in split["traits"].items()]
         if copies := split["near_duplicates"]:
             other = split["near_duplicates_of_another_class"]
-            lines.append(f"  {copies:,} near-duplicates of earlier ones, {other:,} of these with another label")
+            also = f", {other:,} of these with another label" if classes else ""
+            lines.append(f"  {copies:,} near-duplicates of earlier ones{also}")
     if content["skipped"]:
         pairs = [(one["name"], one["reason"]) for one in content["skipped"]]
         lines.append(f"skipped: {len(pairs):,}: {_reasons(pairs)}")

@@ -7,24 +7,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 from torch import nn
 
+from pud.artifacts.model import FORMAT as MODEL
 from pud.artifacts.model import ModelCard, load_model, unusable
 from pud.base.errors import InputError
 from pud.base.files import read_json, sha256, write_json
 from pud.base.progress import say
 from pud.data.batches import COLOURS
-from pud.data.images import LabelledImages
+from pud.data.images import TRAINING, UNLABELLED, LabelledImages
 from pud.exchange.fitting import Fit, fit, nearest, shapes, shapes_of
-from pud.exchange.sanity import Sanity, check_model, find_normalisation, flags, normalise
+from pud.exchange.sanity import (
+    Sanity,
+    check_model,
+    find_normalisation,
+    flags,
+    most_certain_normalisation,
+    normalise,
+)
 from pud.exchange.weights import Weights, read_weights
 from pud.models.contract import NORMALISER, Classifier
+from pud.models.inference import logits
 from pud.models.make import check_architecture, make_model
 
 FORMAT = "pud-origin/1"
 FILE = "origin.json"
 OURS = "model folder"  # the form of a model that was taken as it is
+TRIED_CLASSES = 7  # of networks that are made only to see which weights of a file would differ for another number
 
 
 @dataclass(frozen=True)
@@ -100,12 +111,77 @@ def receive_model(
         card = _with_normaliser(card, model)
         say(f"receive: of the usual normalisations the model takes {found.whose} best ({flags(found)})")
     sanity = check_model(model, split, seed=seed, device=device, classes=config.classes, bgr=config.bgr)
-    known = f"{path} gives {100 * sanity.accuracy:.1f} % of its training images their label"
+    whose = "its training" if split.pictures == TRAINING else "these"
+    known = f"{path} gives {100 * sanity.accuracy:.1f} % of {whose} images their label"
     if sanity.at_chance or (not sanity.known and sanity.remedy):
         remedy = sanity.remedy or "give the data it was trained on, or its architecture, for another may fit as well"
         raise InputError(f"{known}, where always naming one class would give {100 * sanity.chance:.1f} %: {remedy}")
     say(f"receive: {known}" + (f"; {sanity.remedy}" if sanity.remedy else ""))
     return Received(model, card, origin, sanity)
+
+
+def receive_unlabelled(
+    path: Path, images: np.ndarray, config: ModelConfig, *, seed: int, device: torch.device
+) -> tuple[Classifier, ModelCard, Origin, np.ndarray]:
+    """Return a model as ``receive_model`` does, what it is, and the label that it gives to each image, int64 (n,).
+
+    Its classes are its own, or ``config.classes``; whether it knows the images, uint8 (n, c, h, w), nobody can tell. A
+    normalisation that nobody states is the usual one by which it is surest that they differ.
+
+    Raises:
+        InputError: as there; also where the model gives every image one label.
+    """
+    path = Path(path)
+    classes = _classes(path, images.shape[1:], config)
+    split = LabelledImages(images, np.zeros(len(images), np.int64), classes, "", "", pictures=UNLABELLED)
+    model, card, origin = _ours(path, split, config, device) if path.is_dir() else _theirs(path, split, config, seed)
+    model = model.eval().to(device)
+    if not path.is_dir() and not config.mean and not origin.normaliser:
+        found, _ = most_certain_normalisation(model, images, seed=seed, device=device)
+        normalise(model, found.mean, found.std)
+        card = _with_normaliser(card, model)
+        say(
+            "receive: the normalisation is not stated, and without labels it cannot be tried: the model is surest with "
+            f"{found.whose} ({flags(found)}), which is taken; give --mean and --std if it has others"
+        )
+    labels = logits(model, images, device).argmax(1).numpy()
+    if len(given := np.unique(labels)) < 2:
+        raise InputError(
+            f"{path} gives all {len(labels):,} pictures one class, {classes[given[0]]}, and so tells nothing of them: "
+            "give its own normalisation (--mean, --std, --bgr), or pictures of more classes"
+        )
+    return model, card, origin, labels
+
+
+def _classes(path: Path, shape: Sequence[int], config: ModelConfig) -> tuple[str, ...]:
+    """Return the classes of a model: as the user or model.json names them, else numbers.
+
+    Raises:
+        InputError: how many there are is not seen in the weights.
+    """
+    if path.is_dir():
+        content = read_json(path / "model.json", MODEL, classes=list, input_shape=list)
+        if content["input_shape"] != list(shape):
+            raise InputError(
+                f"the model in {path} takes images {content['input_shape']} and the pictures are {list(shape)} "
+                "(channels, height, width): import them in its size and colours (pud import --size, --channels)"
+            )
+        return tuple(map(str, content["classes"]))
+    if config.classes:
+        return tuple(config.classes)
+    weights, own = read_weights(path), config.architecture
+    found = shapes(weights.tensors)
+    if own:
+        name, near = own, fit(found, shapes_of(own, shape, TRIED_CLASSES, may_import=True), shape[0])
+    else:
+        name, near = nearest(found, shape, TRIED_CLASSES, _hints(path, weights))
+    heads = {theirs[0] for theirs, ours in near.misshapen.values() if theirs[1:] == ours[1:]}
+    if near.missing or near.other or len(heads) > 1:
+        raise InputError(
+            f"how many classes the model in {path} tells apart is not seen in its weights ({name} is nearest): give "
+            "--classes, its names for them in their order, or its --architecture"
+        )
+    return tuple(map(str, range(next(iter(heads), TRIED_CLASSES))))
 
 
 def _ours(

@@ -9,6 +9,7 @@ import click
 
 from pud.base.config import words_of
 from pud.base.errors import InputError
+from pud.data.images import OTHER
 from pud.exchange.models import ModelConfig
 from pud.platform.options import (
     FOLDER,
@@ -36,7 +37,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, given: str | No
 # which model and data, and where the results go
 examined = together(
     click.option("--model", default=None, help="Its weights: a file, a folder with model.json, s3://BUCKET/KEY."),
-    click.option("--data", required=True, help="Its training data: what pud import wrote, or dvc:..."),
+    click.option("--data", required=True, help="Its training data, or others: what pud import wrote, or dvc:..."),
     click.option("--out", type=FOLDER, required=True, help="Folder for the results; a stopped run goes on."),
     click.option("--architecture", default=None, help=words_of(ModelConfig, "architecture")),
     click.option("--classes", callback=_names, metavar="A,B,...", help=words_of(ModelConfig, "classes")),
@@ -64,11 +65,17 @@ def exit_code(verdict: dict[str, Any], exit_zero: bool) -> int:
 
 @click.command("scan")
 @examined
-def scan_command(exit_zero: bool, **options: Any) -> None:
-    """Is there a backdoor? Minutes; nothing is changed. Exit code 0: none found, 3: backdoor, 4: cannot be judged."""
+@click.option("--other", is_flag=True, help="The data are labelled, but not those that the model was trained on.")
+def scan_command(exit_zero: bool, other: bool, **options: Any) -> None:
+    """Is there a backdoor? Minutes; nothing is changed. Exit code 0: none found, 3: backdoor, 4: cannot be judged.
+
+    The model's training data tell it. Of other or unlabelled pictures (pud import --unlabelled) "none found" is never
+    said: a trigger need not be among them.
+    """
     from pud.platform.examine import SCAN, examine
 
-    verdict = examine(SCAN, model_settings=_settings(options), given={}, **options)
+    given = {"pictures": OTHER} if other else {}
+    verdict = examine(SCAN, model_settings=_settings(options), given=given, **options)
     sys.exit(exit_code(verdict, exit_zero))
 
 
@@ -76,6 +83,7 @@ def scan_command(exit_zero: bool, **options: Any) -> None:
 @examined
 @click.option("--clean", is_flag=True, help="The data are few and known to be clean: repair the model with them.")
 @click.option("--format", "formats", multiple=True, help="Another form of the repaired model: pt2, onnx.")
+@click.option("--other", is_flag=True, hidden=True, help="Refused: see pud scan.")
 @tracking_option
 @click.option("--experiment", default="pud", show_default=True, help="MLflow experiment.")
 @click.option("--no-tracking", is_flag=True, help="Record nothing in MLflow.")
@@ -83,12 +91,15 @@ def defend_command(
     clean: bool,
     exit_zero: bool,
     formats: tuple[str, ...],
+    other: bool,
     tracking_uri: str,
     experiment: str,
     no_tracking: bool,
     **options: Any,
 ) -> None:
     """Scan, repair the model and clean the data. Exit codes as of scan, for the model as it was given."""
+    if other:
+        raise InputError("a model is repaired with the pictures it was trained on: give these, or use pud scan --other")
     from pud.platform.examine import CLEAN, DEFEND, examine
     from pud.platform.local_run import tracking_of
 

@@ -19,13 +19,13 @@ from pud.platform.options import FOLDER, seed_option, settings
     help="How the pictures lie there  [default: found from the files].",
 )
 @seed_option
-@settings(ImportConfig)
+@settings(ImportConfig, flags=("unlabelled",))
 def import_command(source: Path, out: Path, form: str | None, seed: int, config: ImportConfig) -> None:
     """Make a data set of a folder of pictures, a table, arrays, or a published set.
 
     A folder for each class, a table (.csv, .parquet) of path and label, arrays (.npy, .npz), CIFAR, MNIST, GTSRB,
     ImageNet and files of the Hugging Face hub are told by what lies in SOURCE. A summary says what was found and
-    what was skipped.
+    what was skipped. With --unlabelled any folder of pictures will do, for pud scan alone.
     """
     content = import_pictures(source, out, config, seed=seed, form=form or "")
     click.echo(f"{summary(content)}\nwritten: {out}, to look at: {out / SHEET}")

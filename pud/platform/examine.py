@@ -11,6 +11,7 @@ import click
 from pud.artifacts.verdict import FILE, load_verdict
 from pud.base.errors import InputError
 from pud.base.files import finished_folder
+from pud.data.readers.npy import refuse_unlabelled
 from pud.platform.compiled import checked, pipeline_called, read_parameters, read_pipeline, root_of
 from pud.platform.local_run import (
     PAGE,
@@ -77,6 +78,7 @@ def examine(
         **given,
     }
     if pipeline == DEFEND:
+        refuse_unlabelled(Path(data_uri.partition(":")[2]) / "train")
         arguments |= {"tracking": as_parameter(tracking), "git_commit": git_commit(root)}
     arguments = checked({**arguments, **read_parameters(parameters, None)}, spec, compiled)
     folder = out.resolve()

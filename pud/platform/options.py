@@ -18,12 +18,13 @@ Command = Callable[..., Any]
 FOLDER = click.Path(path_type=Path)
 
 
-def settings(config: type, *, of_any: str = "") -> Callable[[Command], Command]:
+def settings(config: type, *, of_any: str = "", flags: tuple[str, ...] = ()) -> Callable[[Command], Command]:
     """Add an option for every field of a config; the command receives the built config as ``config``.
 
     Args:
         of_any: what a step has several of, such as "defence", each with settings of its own; the options are those of
             ours. Then ``--settings`` takes any by name, and the command receives all that were given as ``settings``.
+        flags: those that are true where they are named, and take no value.
     """
     defaults = as_parameters(config())
     lists = {name for name, kind in typing.get_type_hints(config).items() if typing.get_origin(kind) is tuple}
@@ -42,8 +43,10 @@ def settings(config: type, *, of_any: str = "") -> Callable[[Command], Command]:
             command = json_option("--settings", f"The same, and those of any other {of_any}, by name as JSON.")(command)
         for name, default in reversed(defaults.items()):
             shown = json.dumps(default) if name in lists else default
-            text = f"{words_of(config, name)}  [default: {shown}]"
-            command = click.option("--" + name.replace("_", "-"), name, default=None, help=text)(command)
+            flag = name in flags
+            text = words_of(config, name) + ("" if flag else f"  [default: {shown}]")
+            option = click.option("--" + name.replace("_", "-"), name, default=None, is_flag=flag, help=text)
+            command = option(command)
         return command
 
     return decorate

@@ -25,6 +25,7 @@ from pud.reporting.page_words import (
     SCAN,
     SIGNS,
     TEXT_LENGTH,
+    WHOSE,
     advice,
     amount,
     lead,
@@ -82,6 +83,8 @@ def _verdict(findings: Findings) -> dict[str, Any]:
     classes = len(last.separation) if last else len(findings.classes)
     targets, unjudged = ([findings.class_name(label) for label in of] for of in (findings.targets, findings.unjudged))
     facts = [("Pictures looked at", f"{n:,} in {amount(classes, 'class', 'classes')}")]
+    if findings.pictures in WHOSE:
+        facts.append(("What pictures", WHOSE[findings.pictures]))
     if last and code != NOT_JUDGED:
         facts += [("Accused", amount(accused, "picture")), ("Not sure of", amount(unsure, "picture"))]
     if verdict.get(GIVEN_ACCURACY) is not None:
@@ -92,15 +95,18 @@ def _verdict(findings: Findings) -> dict[str, Any]:
         "style": code.replace(" ", "-") or "not-judged",
         "headline": HEADLINES[code],
         "sign": SIGNS[code],
-        "lead": lead(code, targets, accused, n, len(unjudged), classes),
+        "lead": lead(code, targets, accused, n, len(unjudged), classes, findings.pictures),
         "sureness": sureness(code, verdict.get("confidence", last.confidence if last else None)),
         "facts": facts,
         "said": short(verdict.get("verdict", ""), TEXT_LENGTH) if code != NOT_JUDGED else "",
         "rehearsal": findings.kind == REHEARSAL,
         "unjudged": list(zip(unjudged, reasons, strict=True))[:NAMED],
         "without_row": max(0, len(unjudged) - NAMED),
-        "limits": [*([f"{hint[0].upper()}{hint[1:]}."] if hint else []), *limits(code, findings.kind, unsure, unknown)],
-        "advice": advice(code, findings.kind, unjudged),
+        "limits": [
+            *([f"{hint[0].upper()}{hint[1:]}."] if hint else []),
+            *limits(code, findings.kind, unsure, unknown, findings.pictures),
+        ],
+        "advice": advice(code, findings.kind, unjudged, findings.pictures),
     }
 
 

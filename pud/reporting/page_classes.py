@@ -9,7 +9,7 @@ from pud.base.progress import track
 from pud.detectors.contract import CLEAN, Detection
 from pud.reporting.page_findings import Findings
 from pud.reporting.page_pictures import Picture, TriggerView, spread_out, view_trigger
-from pud.reporting.page_words import NAMED, percent
+from pud.reporting.page_words import AS_LABELLED, NAMED, percent
 
 GALLERIES, ACCUSED_SHOWN, CLEAN_SHOWN, STAMPED_SHOWN = 5, 8, 4, 3
 
@@ -84,4 +84,4 @@ def _accused_class(findings: Findings, last: Detection, label: int) -> AccusedCl
 def _shown(findings: Findings, label: int, inferred: int) -> str:
     if inferred < 0:
         return "not known"
-    return f"{findings.class_name(inferred)}{', as labelled' if inferred == label else ''}"
+    return f"{findings.class_name(inferred)}{f', {AS_LABELLED[findings.pictures]}' if inferred == label else ''}"

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from pud.data.images import TRAINING
 from pud.detectors.contract import CANNOT_BE_JUDGED, POISONED, Detection
 from pud.reporting.page_pictures import Picture, picture
-from pud.reporting.page_words import NOT_JUDGED, REPAIR, short
+from pud.reporting.page_words import LABELLED, NOT_JUDGED, REPAIR, short
 
 GIVEN_ACCURACY = "given_label_accuracy"
 
@@ -18,7 +19,8 @@ GIVEN_ACCURACY = "given_label_accuracy"
 class Findings:
     """What the page tells.
 
-    title: what was looked at. kind: scan, defence, repair or rehearsal. images: uint8 (n, c, h, w), which may be a
+    title: what was looked at. kind: scan, defence, repair or rehearsal. pictures: what they are to the model, as in
+    ``LabelledImages``. images: uint8 (n, c, h, w), which may be a
     memory map; labels: int64 (n,), as given; classes: their names, or none; names: of the pictures in their source.
     detections: one a look at the data, the last one counts; none where nothing was judged. verdict: the content of
     ``verdict.json``; its ``hint``, if any, is why the model does not know the data. report: the stages as in
@@ -33,6 +35,7 @@ class Findings:
     labels: np.ndarray
     classes: tuple[str, ...]
     verdict: dict[str, Any]
+    pictures: str = TRAINING
     detections: Sequence[Detection] = ()
     names: Sequence[str] | None = None
     report: dict[str, Any] | None = None
@@ -83,5 +86,5 @@ class Findings:
     def picture(self, row: int, *caption: str) -> Picture:
         """Return the thumbnail of an image with its name, or its number, below the caption."""
         name = short(self.names[row]) if self.names is not None else f"no. {row}"
-        alt = f"Picture {name}, labelled {self.class_name(int(self.labels[row]))}"
+        alt = f"Picture {name}, {LABELLED[self.pictures]} {self.class_name(int(self.labels[row]))}"
         return picture(self.images[row], f"{alt}; {'; '.join(caption)}", *caption, name)

@@ -3,11 +3,16 @@
 import unicodedata
 from collections.abc import Sequence
 
+from pud.data.images import OTHER, TRAINING, UNLABELLED
 from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
 
 SCAN, DEFENCE, REPAIR, REHEARSAL = "scan", "defence", "repair", "rehearsal"
 KINDS = {SCAN: "Scan", DEFENCE: "Defence", REPAIR: "Repair", REHEARSAL: "Rehearsal"}
 NOT_JUDGED = ""  # the code where nothing was looked at
+
+WHOSE = {OTHER: "labelled, not those of its training", UNLABELLED: "without labels: the class is what the model says"}
+LABELLED = {TRAINING: "labelled", OTHER: "labelled", UNLABELLED: "by the model"}
+AS_LABELLED = {TRAINING: "as labelled", OTHER: "as labelled", UNLABELLED: "as the model says"}
 
 HEADLINES = {
     BACKDOOR: "Backdoor found",
@@ -77,10 +82,23 @@ def quoted(names: Sequence[str]) -> str:
     return listed([f"“{name}”" for name in names])
 
 
-def lead(code: str, targets: Sequence[str], accused: int, images: int, unjudged: int, classes: int) -> str:
-    """Return the verdict in plain words; targets: the names of the accused classes."""
+def lead(
+    code: str,
+    targets: Sequence[str],
+    accused: int,
+    images: int,
+    unjudged: int,
+    classes: int,
+    pictures: str = TRAINING,
+) -> str:
+    """Return the verdict in plain words; targets: names of the accused classes; pictures: as in ``LabelledImages``."""
     if code == BACKDOOR:
         which = f"{'class' if len(targets) == 1 else 'the classes'} {quoted(targets)}"
+        if pictures != TRAINING:
+            return (
+                f"Somebody seems to have planted a backdoor: {accused:,} of {amount(images, 'picture')} are accused of "
+                f"carrying a hidden mark, the trigger, at which the model answers {which} whatever they show."
+            )
         return (
             f"Somebody seems to have planted a backdoor: {accused:,} of {amount(images, 'training picture')} are "
             f"accused of teaching the model to answer {which} whenever it sees a hidden mark, the trigger."
@@ -89,6 +107,11 @@ def lead(code: str, targets: Sequence[str], accused: int, images: int, unjudged:
         return (
             f"Nothing suspicious was found in {amount(images, 'training picture')} and in what the model has made of "
             "them. That is not proof that there is nothing."
+        )
+    if code == CANNOT_BE_JUDGED and pictures != TRAINING:
+        return (
+            f"Whether there is a backdoor is not known. None of {amount(images, 'picture')} is accused, but the model "
+            "was not trained on them: a trigger need not be among them, and without it a backdoor shows nothing."
         )
     if code == CANNOT_BE_JUDGED:
         of, others = amount(classes, "class", "classes"), amount(classes - unjudged, "other class", "other classes")
@@ -112,10 +135,17 @@ def sureness(code: str, confidence: float | None) -> str:
     )
 
 
-def limits(code: str, kind: str, unsure: int, unknown: int) -> list[str]:
+def limits(code: str, kind: str, unsure: int, unknown: int, pictures: str = TRAINING) -> list[str]:
     """Return what a verdict does not know; unsure: pictures neither accused nor clean; unknown: accused pictures of
-    which it is not known what they show."""
+    which it is not known what they show; pictures: as in ``LabelledImages``."""
     found = []
+    if pictures == OTHER:
+        found.append("These are not the pictures that the model was trained on: of those nothing is said.")
+    if pictures == UNLABELLED:
+        found.append(
+            "Nobody labelled these pictures: a label on this page is what the given model says, right or wrong. Of the "
+            "pictures that it was trained on nothing is said."
+        )
     if code in (NONE_FOUND, CANNOT_BE_JUDGED):
         found.append(
             "“None found” is not “there is none”: a backdoor of a new kind may leave no trace that is looked for."
@@ -131,9 +161,24 @@ def limits(code: str, kind: str, unsure: int, unknown: int) -> list[str]:
     return found
 
 
-def advice(code: str, kind: str, unjudged: Sequence[str]) -> list[str]:
-    """Return what to do now, in order; unjudged: names of classes. Text between backticks is code."""
+def advice(code: str, kind: str, unjudged: Sequence[str], pictures: str = TRAINING) -> list[str]:
+    """Return what to do now, in order; unjudged: names of classes; pictures: as in ``LabelledImages``. Text between
+    backticks is code."""
     repaired = kind != SCAN
+    if code == BACKDOOR and pictures != TRAINING:
+        return [
+            "Do not ship the model as given.",
+            "Look at the accused pictures below. A mark that they share, or a class that is plainly not theirs, "
+            "confirms the verdict; a good trigger may not be seen at all.",
+            "Find out where the accused pictures come from, and what else came from there.",
+            "For a repaired model: `pud defend` with the pictures that it was trained on, and their labels.",
+        ]
+    if code == CANNOT_BE_JUDGED and pictures != TRAINING:
+        return [
+            "Do not take this for an acquittal: it says that these pictures carry no trigger that was seen, no more.",
+            "Give the pictures that the model was trained on, with their labels: `pud import`, then `pud scan`.",
+            "Without them, keep what the model is given in use, and scan that: an attacker must show it the trigger.",
+        ]
     if code == BACKDOOR:
         first = "Do not ship the model as given, and do not train on these pictures as they are."
         look = (

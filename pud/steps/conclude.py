@@ -11,6 +11,7 @@ from pud.artifacts.timing import timed_folder
 from pud.artifacts.verdict import save_verdict
 from pud.base.files import read_json, sha256
 from pud.base.progress import say
+from pud.data.images import UNLABELLED
 from pud.data.readers import open_training_split
 from pud.exchange.cleaned import read_pictures
 from pud.reporting.page import REPAIR, Findings, write_page
@@ -48,12 +49,14 @@ def conclude_step(
         command: how to do the same again.
         tracking: where MLflow is; None records nothing there, and so does an MLflow that is lost, which is said.
     """
-    split = open_training_split(dataset)
+    split = open_training_split(dataset, of_any=True)
     judged, said = load_detection(detection, split.labels)
     before, _ = load_evidence(infected_probe)
     after = load_evidence(probe)[0] if probe else None
     measured = load_report(report) if report else None
-    given = float((before.logits.argmax(1) == split.labels).mean())
+    given = None  # a label that the model gave is no news
+    if split.pictures != UNLABELLED:
+        given = float((before.logits.argmax(1) == split.labels).mean())
     if said["settings"]["detect"]["detector"] == NONE:
         kind = REPAIR
     cards = {
@@ -67,10 +70,11 @@ def conclude_step(
         about: dict[str, Any] = {
             "kind": kind,
             "data": split.name,
+            "pictures": split.pictures,
             "given_label_accuracy": given,
             "digests": {
-                "training images": split.digest,
-                "training labels": split.labels_digest,
+                f"{split.pictures} images": split.digest,
+                f"{split.pictures} labels": split.labels_digest,
                 **{f"{name} model": card["sha256"] for name, card in cards.items() if card.get("sha256")},
                 "detection": sha256(detection / TABLE),
             },
@@ -90,6 +94,7 @@ def conclude_step(
                 images=split.images,
                 labels=split.labels,
                 classes=split.classes,
+                pictures=split.pictures,
                 names=pictures["name"].tolist() if pictures is not None else None,
                 detections=[judged],
                 verdict=verdict,
@@ -109,4 +114,5 @@ def conclude_step(
 
         with unless_lost(tracking, "the page is not recorded there"):
             log_findings(tracking, findings)
-    return {key: float(verdict[key]) for key in ("exit_code", "confidence", "accused_images", "given_label_accuracy")}
+    told = ("exit_code", "confidence", "accused_images", "given_label_accuracy")
+    return {key: float(verdict[key]) for key in told if verdict[key] is not None}

@@ -10,7 +10,7 @@ from pud.artifacts.timing import timed_folder
 from pud.base.device import prepare_process, random_stream, resolve_device
 from pud.base.errors import InputError
 from pud.base.progress import say
-from pud.data.images import LabelledImages
+from pud.data.images import TRAINING, LabelledImages
 from pud.data.readers import open_training_split
 from pud.evidence.disagreement import knowledge
 from pud.evidence.probing import ProbeConfig, probe_infected, probe_purified
@@ -55,14 +55,15 @@ def probe_step(
     prepare_process()
     where = resolve_device(device)
     network, card = load_model(model, where, architecture=architecture)
-    split = matching(open_training_split(dataset), card.classes, card.input_shape, model)
+    split = matching(open_training_split(dataset, of_any=True), card.classes, card.input_shape, model)
     done = rounds_done(model)
     how, generator = probe_purified if done else probe_infected, random_stream(seed, "probe", done)
     with timed_folder(probe_folder, "probe", "probe.json", model, dataset) as folder:
         evidence, attacked = how(network, split.images, split.labels, config, generator=generator, device=where)
         predicted = evidence.logits.argmax(1)
         given = float((predicted == split.labels).mean())
-        say(f"probe: the model gives {100 * given:.1f} % of its training images their label")
+        whose = "its training" if split.pictures == TRAINING else "these"
+        say(f"probe: the model gives {100 * given:.1f} % of {whose} images their label")
         about = {
             "rounds_done": done,
             "adversarial_share": attacked.share.tolist(),

@@ -17,8 +17,10 @@ FORMS: "Registry[Form]" = Registry("pud.exchange.pictures", "FORMS", "form of pi
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
 
-def form_of(source: Path) -> str:
+def form_of(source: Path, *, unlabelled: bool = False) -> str:
     """Return the name of the form that a source has, from the files that are in it.
+
+    unlabelled: pictures without labels will do, which any folder may hold.
 
     Raises:
         InputError: it has none of them; the message says what to do.
@@ -28,6 +30,8 @@ def form_of(source: Path) -> str:
     for name, form in sorted(FORMS.entries().items(), key=lambda entry: entry[1].general):
         if form.reads(source):
             return name
+    if unlabelled and source.is_dir():
+        return "folder"
     if source.suffix.lower() in ARCHIVES:
         raise InputError(f"{source} is an archive: unpack it and give the folder")
     raise InputError(

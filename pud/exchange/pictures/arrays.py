@@ -71,7 +71,12 @@ def _mapped(path: Path) -> np.ndarray | None:
     return found if found.dtype.kind in "biuf" else None
 
 
-def open_arrays(source: Path, scratch: Path, value_range: tuple[float, ...] = ()) -> Pictures:
+def open_unlabelled(source: Path, scratch: Path, value_range: tuple[float, ...] = ()) -> Pictures:
+    """Return the pictures of all splits, without their labels."""
+    return open_arrays(source, scratch, value_range, labelled=False)
+
+
+def open_arrays(source: Path, scratch: Path, value_range: tuple[float, ...] = (), *, labelled: bool = True) -> Pictures:
     """Return the pictures of all splits. Values are bytes, or else numbers in a range that was stated or is found."""
     root = source if source.is_dir() else source.parent
     found = Pictures({}, ())
@@ -82,8 +87,12 @@ def open_arrays(source: Path, scratch: Path, value_range: tuple[float, ...] = ()
         for inner, file in _unpacked(path, scratch) if packed else [("", path)]:
             if (array := _mapped(file)) is not None:
                 arrays[f"{name}/{inner}" if packed else name] = array
-    for split, (pictures, labels) in _pairs(arrays, source).items():
-        found.splits[split] = _split(pictures, arrays[pictures], arrays[labels], value_range, found.notes)
+    for split, (pictures, of) in _pairs(arrays, source, labelled).items():
+        images = arrays[pictures]
+        labels = arrays[of] if labelled else np.zeros(len(images), np.int64)
+        found.splits[split] = _split(pictures, images, labels, value_range, found.notes)
+    if not labelled:
+        return found
     if "train" in found.splits:
         last = max(int(split.labels.max(initial=-1)) for split in found.splits.values())
         classes = class_names(root, found.notes) or tuple(map(str, range(last + 1)))
@@ -91,8 +100,9 @@ def open_arrays(source: Path, scratch: Path, value_range: tuple[float, ...] = ()
     raise InputError(f"{source} holds no training pictures, only {listed(found.splits)}: rename the arrays")
 
 
-def _pairs(arrays: dict[str, np.ndarray], source: Path) -> dict[str, tuple[str, str]]:
-    """Return the names of the pictures and of the labels of each split, told apart by their shapes."""
+def _pairs(arrays: dict[str, np.ndarray], source: Path, labelled: bool) -> dict[str, tuple[str, str]]:
+    """Return the names of the pictures and of the labels of each split, told apart by their shapes; without labels an
+    empty word stands for them."""
     by_split: dict[str, list[str]] = {}
     for name in arrays:
         words = re.split(r"[^a-z]+", name.lower())
@@ -100,12 +110,12 @@ def _pairs(arrays: dict[str, np.ndarray], source: Path) -> dict[str, tuple[str, 
     pairs = {}
     for split, names in by_split.items():
         pictures = [name for name in names if arrays[name].ndim in (3, 4)]
-        labels = [name for name in names if _is_labels(arrays[name])]
+        labels = [name for name in names if _is_labels(arrays[name])] if labelled else [""]
         if len(pictures) != 1 or len(labels) != 1:
             told = [f"{shown(name)} {arrays[name].dtype} {arrays[name].shape}" for name in names]
             raise InputError(
                 f"{source} holds {', '.join(told[:10])}: give one array (n, h, w), (n, h, w, c) or (n, c, h, w) of "
-                "pictures and one (n,) of whole numbers as labels, for each of train and test"
+                f"pictures{' and one (n,) of whole numbers as labels' if labelled else ''}, for each of train and test"
             )
         pairs[split] = pictures[0], labels[0]
     return pairs
@@ -193,4 +203,4 @@ def _extremes(name: str, images: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-FORMS = {"arrays": Form(reads, open_arrays)}
+FORMS = {"arrays": Form(reads, open_arrays, unlabelled=open_unlabelled)}

@@ -50,11 +50,12 @@ class Pictures:
 class Form:
     """reads: tells whether a source is of this form, from the names of its files; open: its pictures, of the source, an
     empty folder for what has to be unpacked, and the range of values that was stated, if any; general: other forms are
-    asked before."""
+    asked before; unlabelled: as open, of a source that may lack labels, where the form can be without."""
 
     reads: Callable[[Path], bool]
     open: Callable[[Path, Path, tuple[float, ...]], Pictures]
     general: bool = False
+    unlabelled: Callable[[Path, Path, tuple[float, ...]], Pictures] | None = None
 
 
 def shown(name: str) -> str:

@@ -115,4 +115,12 @@ def open_folder(source: Path, scratch: Path, value_range: tuple[float, ...] = ()
     return found
 
 
-FORMS = {"folder": Form(reads, open_folder, general=True)}
+def open_unlabelled(source: Path, scratch: Path, value_range: tuple[float, ...] = ()) -> Pictures:
+    """Return all pictures below a folder, at any depth."""
+    found = Pictures({}, ())
+    names = list(walk(source, source, fenced(source), found))
+    found.splits["train"] = files_split(source, names, [0] * len(names))
+    return found
+
+
+FORMS = {"folder": Form(reads, open_folder, general=True, unlabelled=open_unlabelled)}

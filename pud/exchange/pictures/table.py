@@ -83,11 +83,11 @@ def _column(columns: Sequence[str], words: Sequence[str], path: Path, what: str)
     )
 
 
-def _read(path: Path, notes: list[str]) -> tuple[list[str], list[Any], list[str]]:
+def _read(path: Path, notes: list[str], labelled: bool) -> tuple[list[str], list[Any], list[str]]:
     """Return paths, labels and words for splits of all rows; the last are empty words without such a column."""
     columns = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(read_text(path, notes), path)
     names = columns[_column(list(columns), PATHS, path, "paths")]
-    labels = columns[_column(list(columns), LABELS, path, "labels")]
+    labels = columns[_column(list(columns), LABELS, path, "labels")] if labelled else [0] * len(names)
     parts = next((values for name, values in columns.items() if name.strip().lower() == "split"), [""] * len(names))
     return list(map(str, names)), labels, [str(part) for part in parts]
 
@@ -170,14 +170,19 @@ def _whole(label: Any) -> bool:
     return isinstance(label, int) or (isinstance(label, str) and label.strip().lstrip("-").isdecimal())
 
 
-def open_table(source: Path, scratch: Path, value_range: tuple[float, ...] = ()) -> Pictures:
+def open_unlabelled(source: Path, scratch: Path, value_range: tuple[float, ...] = ()) -> Pictures:
+    """Return the pictures that the rows name, without their labels."""
+    return open_table(source, scratch, value_range, labelled=False)
+
+
+def open_table(source: Path, scratch: Path, value_range: tuple[float, ...] = (), *, labelled: bool = True) -> Pictures:
     """Return the pictures that the rows name. Labels are whole numbers from 0, or words, whose classes are in order of
     the alphabet."""
     root = source if source.is_dir() else source.parent
     found = Pictures({}, ())
     rows: dict[str, tuple[list[str], list[Any]]] = {}
     for split, path in _tables(source).items():
-        for name, label, part in zip(*_read(path, found.notes), strict=True):
+        for name, label, part in zip(*_read(path, found.notes, labelled), strict=True):
             names, labels = rows.setdefault(split_named(part) or split, ([], []))
             names.append(name)
             labels.append(label)
@@ -201,4 +206,4 @@ def open_table(source: Path, scratch: Path, value_range: tuple[float, ...] = ())
     return Pictures(found.splits, classes, found.notes, found.skipped)
 
 
-FORMS = {"table": Form(reads, open_table)}
+FORMS = {"table": Form(reads, open_table, unlabelled=open_unlabelled)}
