@@ -26,6 +26,7 @@ from pud.artifacts.verdict import FILE as VERDICT
 from pud.base.errors import InputError, without_userinfo
 from pud.base.files import partial_folder, write_json
 from pud.base.progress import MARK
+from pud.data.readers.npy import refuse_unlabelled
 from pud.platform.compiled import BUNDLED, checked, parameters_of, read_parameters, read_pipeline, root_of, tasks_of
 from pud.reporting.report import UNTRACKED, load_report, table
 
@@ -168,6 +169,7 @@ def check_data(folder: Path, splits: Sequence[str]) -> None:
     """Raise InputError, which says what a data set is, for a folder that holds none; its files are not read."""
     if all((folder / split / "dataset.json").is_file() for split in splits):
         return
+    refuse_unlabelled(folder / "train")
     if folder.is_dir():
         files = list(islice((path for path in folder.rglob("*") if path.is_file()), LOOKED_AT))
         pictures = [path for path in files if path.suffix.lower() in PICTURES]

@@ -54,9 +54,7 @@ def conclude_step(
     before, _ = load_evidence(infected_probe)
     after = load_evidence(probe)[0] if probe else None
     measured = load_report(report) if report else None
-    given = None  # a label that the model gave is no news
-    if split.pictures != UNLABELLED:
-        given = float((before.logits.argmax(1) == split.labels).mean())
+    given = {"given_label_accuracy": float((before.logits.argmax(1) == split.labels).mean())}
     if said["settings"]["detect"]["detector"] == NONE:
         kind = REPAIR
     cards = {
@@ -71,7 +69,7 @@ def conclude_step(
             "kind": kind,
             "data": split.name,
             "pictures": split.pictures,
-            "given_label_accuracy": given,
+            **(given if split.pictures != UNLABELLED else {}),  # that the model says what it says is no news
             "digests": {
                 f"{split.pictures} images": split.digest,
                 f"{split.pictures} labels": split.labels_digest,
@@ -115,4 +113,4 @@ def conclude_step(
         with unless_lost(tracking, "the page is not recorded there"):
             log_findings(tracking, findings)
     told = ("exit_code", "confidence", "accused_images", "given_label_accuracy")
-    return {key: float(verdict[key]) for key in told if verdict[key] is not None}
+    return {key: float(verdict[key]) for key in told if key in verdict}
