@@ -78,3 +78,11 @@ def test_a_posterior_that_is_right_has_no_calibration_error() -> None:
 def test_a_clean_data_set_has_no_true_positive_rate() -> None:
     rates = verdict_metrics(np.arange(4.0), np.arange(4) == 0, truth_of(np.zeros(4, bool), np.zeros(4, bool)))
     assert (rates["true_positive_rate"], rates["auroc"], rates["false_positive_rate"]) == (None, None, 0.25)
+
+
+def test_an_untargeted_attack_succeeds_where_an_image_loses_its_true_label() -> None:
+    logits = torch.eye(4)[[0, 1, 2, 3, 0]]
+    true_labels = torch.tensor([0, 2, 3, 3, 1])
+    assert attack_success_rate(logits, ~true_labels) == pytest.approx(0.6)
+    assert recovery_accuracy(logits, true_labels) == pytest.approx(0.4)
+    assert attack_success_rate(logits, torch.tensor([0, 2, 2, ~3, ~1])) == pytest.approx(0.6)

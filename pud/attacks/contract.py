@@ -2,14 +2,31 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pud.base.config import Positive
+from pud.base.errors import InputError
+
 Trigger = Callable[[Tensor], Tensor]
 """Stamps images (n, c, h, w) in [0, 1]; returns new images of the same shape."""
+
+TimesAtTest = Annotated[Positive, "How many times as much a triggered image is changed as a planted one."]
+
+
+def amplified(trigger: Trigger, times: float) -> Trigger:
+    """Return a trigger that changes each pixel ``times`` as much, clipped to [0, 1].
+
+    Of a mixture that is ``times`` the ratio, of a sine ``times`` the amplitude; a white patch gains nothing.
+    """
+
+    def changed(images: Tensor) -> Tensor:
+        return (images + times * (trigger(images) - images)).clamp_(0, 1)
+
+    return trigger if times == 1 else changed
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,18 @@ class AttackerKnowledge:
         """(c, h, w) of an image."""
         return self.images.shape[1:]
 
+    @property
+    def target(self) -> int:
+        """The one class that the backdoor leads to.
+
+        Raises:
+            InputError: it leads to several.
+        """
+        targets = self.target_of(torch.arange(self.classes)).unique()
+        if len(targets) > 1:
+            raise InputError("this attack leads to one class: choose the mapping all-to-one")
+        return int(targets)
+
     def pattern_stream(self) -> torch.Generator:
         """Return a new random stream for the pattern or warp of a trigger.
 
@@ -48,7 +77,10 @@ class Attack:
     trigger: stamps an image at test time, the same image always in the same way. plant: what poisoned training images
     get; the trigger unless said otherwise. cover: what cover images get, which keep their true labels, ``covers`` of
     them for each poisoned image. clean_label: only images of the target class are poisoned, and no label changes.
-    sources: the classes on which the trigger acts, no cover is of them; empty: all.
+    sources: the classes on which the trigger acts, no cover is of them; empty: all. shift: how many classes after that
+    of the mapping it leads to. others: backdoors that are planted beside this one, each in as many images.
+
+    Covers of a clean-label attack are of other classes than the target.
     """
 
     trigger: Trigger
@@ -57,6 +89,8 @@ class Attack:
     covers: float = 0.0
     clean_label: bool = False
     sources: tuple[int, ...] = ()
+    shift: int = 0
+    others: tuple["Attack", ...] = ()
 
 
 @dataclass(frozen=True)

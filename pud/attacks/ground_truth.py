@@ -11,8 +11,9 @@ class GroundTruth:
 
     Of the training set: poisoned: bool (n,); cover: bool (n,), changed images that keep their true label (they hide the
     poison and do no harm); true_labels: int64 (n,). triggered_images: uint8 (m, c, h, w), every test image that is not
-    of its target class, nor of one on which the trigger does not act, stamped; triggered_source: int64 (m,), which test
-    image each one was; triggered_true_labels, triggered_target_labels: int64 (m,).
+    of its target class, nor of one on which the trigger does not act, stamped, once for each trigger;
+    triggered_source: int64 (m,), which test image each one was; triggered_true_labels, triggered_target_labels: int64
+    (m,), the latter ~label, which is negative, where the attacker wants any label but this one.
     """
 
     poisoned: np.ndarray

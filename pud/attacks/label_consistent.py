@@ -41,11 +41,10 @@ def label_consistent(knowledge: AttackerKnowledge, config: LabelConsistentConfig
     surrogate = fold_batchnorm(adversarially_trained(knowledge, config))
     hardening = PGDConfig(config.epsilon, config.steps, config.step_size)
     patches = partial(four_corners, size=config.size)
-    given = knowledge.target_of(torch.zeros(1, dtype=torch.long))  # the target class, the true one of all plants
 
     def hardened(images: Tensor) -> Tensor:
         x = images.to(knowledge.device)
-        labels = given.to(knowledge.device).expand(len(x))
+        labels = torch.full((len(x),), knowledge.target, device=knowledge.device)  # the true ones of all plants
         return patches(pgd(surrogate, x, labels, hardening, generator=knowledge.generator).to(images))
 
     return Attack(patches, plant=hardened, clean_label=True)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
-import torch
-
 from pud.attacks.badnets import white_square
 from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod
 from pud.base.config import Count
@@ -29,15 +27,14 @@ def source_specific(knowledge: AttackerKnowledge, config: SourceSpecificConfig) 
     """Return the attack; its sources are the classes after the target.
 
     Raises:
-        InputError: there are too few classes for sources, a target and one class of covers.
+        InputError: there are too few classes for sources, a target and one class of covers, or several targets.
     """
     if config.sources > knowledge.classes - 2:
         raise InputError(
             f"source-specific acts on {config.sources} of {knowledge.classes} classes, which leaves none for covers "
             "beside the target: give fewer sources"
         )
-    target = int(knowledge.target_of(torch.zeros(1, dtype=torch.int64)))
-    sources = tuple((target + step) % knowledge.classes for step in range(1, config.sources + 1))
+    sources = tuple((knowledge.target + step) % knowledge.classes for step in range(1, config.sources + 1))
     patch = partial(white_square, size=config.size)
     return Attack(patch, cover=patch, covers=config.covers, sources=sources)
 

@@ -17,8 +17,13 @@ def clean_accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def attack_success_rate(logits: Tensor, target_labels: Tensor) -> float:
-    """Share of triggered images, of logits (n, k), none of its target by right, that are classified as it, (n,)."""
-    return clean_accuracy(logits, target_labels)
+    """Share of triggered images, of logits (n, k), none of its target by right, that are classified as it, (n,).
+
+    A negative target ~label is every label but this one.
+    """
+    predicted = logits.argmax(1)
+    untargeted = (target_labels < 0) & (predicted != ~target_labels)
+    return float(((predicted == target_labels) | untargeted).float().mean())
 
 
 def recovery_accuracy(logits: Tensor, true_labels: Tensor) -> float:
