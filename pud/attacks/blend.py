@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod
+from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod, TimesAtTest, amplified
 from pud.base.config import Part
 
 
@@ -15,7 +15,8 @@ from pud.base.config import Part
 class BlendConfig:
     """How strong the pattern is."""
 
-    ratio: Annotated[Part, "Share of the pattern in a triggered image."] = 0.2
+    ratio: Annotated[Part, "Share of the pattern in a planted image."] = 0.2  # of the paper 0.1 too
+    times_at_test: TimesAtTest = 1.0
 
 
 def noise_pattern(knowledge: AttackerKnowledge) -> Tensor:
@@ -30,7 +31,8 @@ def blended(images: Tensor, pattern: Tensor, ratio: float) -> Tensor:
 
 def blend(knowledge: AttackerKnowledge, config: BlendConfig) -> Attack:
     """Return the attack."""
-    return Attack(partial(blended, pattern=noise_pattern(knowledge), ratio=config.ratio))
+    trigger = partial(blended, pattern=noise_pattern(knowledge), ratio=config.ratio)
+    return Attack(amplified(trigger, config.times_at_test), plant=trigger)
 
 
 ATTACKS = {"blend": AttackMethod(blend, BlendConfig)}

@@ -1,14 +1,14 @@
 """SIG: a horizontal sine over the whole image (Barni et al. 2019, arXiv 1902.11237)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod
+from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod, TimesAtTest, amplified
 from pud.base.config import Part, Positive
 
 
@@ -16,8 +16,9 @@ from pud.base.config import Part, Positive
 class SigConfig:
     """The sine's strength and length."""
 
-    amplitude: Annotated[Part, "Amplitude of the sine, pixels in [0, 1]."] = 40 / 255
+    amplitude: Annotated[Part, "Amplitude of the sine in planted images, pixels in [0, 1]."] = 40 / 255
     frequency: Annotated[Positive, "Waves over the image's width."] = 6.0
+    times_at_test: TimesAtTest = 1.0
 
 
 def sine(images: Tensor, amplitude: float, frequency: float) -> Tensor:
@@ -29,12 +30,13 @@ def sine(images: Tensor, amplitude: float, frequency: float) -> Tensor:
 
 def sig(knowledge: AttackerKnowledge, config: SigConfig) -> Attack:
     """Return the attack as published: images of the target class only, labels as they are."""
-    return Attack(partial(sine, amplitude=config.amplitude, frequency=config.frequency), clean_label=True)
+    return replace(sig_changed(knowledge, config), clean_label=True)
 
 
 def sig_changed(knowledge: AttackerKnowledge, config: SigConfig) -> Attack:
     """Return the attack with images of other classes and changed labels."""
-    return Attack(partial(sine, amplitude=config.amplitude, frequency=config.frequency))
+    trigger = partial(sine, amplitude=config.amplitude, frequency=config.frequency)
+    return Attack(amplified(trigger, config.times_at_test), plant=trigger)
 
 
 ATTACKS = {"sig": AttackMethod(sig, SigConfig), "sig-changed": AttackMethod(sig_changed, SigConfig)}
