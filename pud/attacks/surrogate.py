@@ -14,7 +14,7 @@ from pud.data.batches import Batches
 from pud.models.contract import Classifier
 from pud.models.folded import fold_batchnorm, update_folded
 from pud.models.make import check_architecture, make_model
-from pud.models.training import batches
+from pud.models.training import TrainConfig, batches, train
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,19 @@ def untrained(knowledge: AttackerKnowledge, config: SurrogateConfig) -> Classifi
         config.surrogate_architecture, list(knowledge.shape), knowledge.classes, mean, std, seed=seed, may_import=True
     )
     return model.to(knowledge.device)
+
+
+def trained(knowledge: AttackerKnowledge, config: SurrogateConfig) -> Classifier:
+    """Return a model trained plainly on the clean images."""
+    model = untrained(knowledge, config)
+    plain = TrainConfig(
+        batch_size=config.surrogate_batch_size,
+        epochs=config.surrogate_epochs,
+        learning_rate=config.surrogate_learning_rate,
+    )
+    stream, device = knowledge.generator, knowledge.device
+    train(model, knowledge.images, knowledge.labels, plain, generator=stream, device=device)
+    return model
 
 
 def adversarially_trained(knowledge: AttackerKnowledge, config: RobustSurrogateConfig) -> Classifier:
