@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pud.attacks.blend import blended, noise_pattern
-from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod
+from pud.attacks.contract import Attack, AttackerKnowledge, AttackMethod, Trigger
 from pud.base.config import Part, Share
 
 
@@ -27,20 +27,27 @@ class AdaptiveConsistencyConfig:
     covers: Annotated[float, "Images that keep their label, for each poisoned one."] = 2.0
 
 
-def adaptive_consistency(knowledge: AttackerKnowledge, config: AdaptiveConsistencyConfig) -> Attack:
-    """Return the attack: of every two covers one is noisy and one is mixed with another training image."""
-    trigger = partial(blended, pattern=noise_pattern(knowledge), ratio=config.ratio)
+def perturbed(trigger: Trigger, knowledge: AttackerKnowledge, *, noise_level: float, mix_level: float) -> Trigger:
+    """Return what puts the trigger on images, and then noise on one of every two, another training image into the
+    other: drawn anew at each call."""
 
-    def perturbed(images: Tensor) -> Tensor:
+    def covering(images: Tensor) -> Tensor:
         stamped, generator = trigger(images), knowledge.generator
         draw = torch.randint(len(knowledge.images), (len(images),), generator=generator)
         others = torch.from_numpy(knowledge.images[draw.numpy()]).to(images) / 255
         noise = torch.randn(images.shape, generator=generator).to(images)
-        noisy = (stamped + config.noise_level * noise).clamp_(0, 1)
+        noisy = (stamped + noise_level * noise).clamp_(0, 1)
         even = torch.arange(len(images))[:, None, None, None].to(images.device) % 2 == 0
-        return torch.where(even, noisy, torch.lerp(stamped, others, config.mix_level))
+        return torch.where(even, noisy, torch.lerp(stamped, others, mix_level))
 
-    return Attack(trigger, cover=perturbed, covers=config.covers)
+    return covering
+
+
+def adaptive_consistency(knowledge: AttackerKnowledge, config: AdaptiveConsistencyConfig) -> Attack:
+    """Return the attack."""
+    trigger = partial(blended, pattern=noise_pattern(knowledge), ratio=config.ratio)
+    cover = perturbed(trigger, knowledge, noise_level=config.noise_level, mix_level=config.mix_level)
+    return Attack(trigger, cover=cover, covers=config.covers)
 
 
 ATTACKS = {"adaptive-consistency": AttackMethod(adaptive_consistency, AdaptiveConsistencyConfig)}
