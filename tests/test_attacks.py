@@ -1,10 +1,15 @@
 """Every attack of the registry keeps the contract; each of them does what its paper says."""
 
 import dataclasses
+import io
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pud.attacks import ATTACKS, attack_config
@@ -12,21 +17,37 @@ from pud.attacks.adaptive_blend import AdaptiveBlendConfig
 from pud.attacks.adaptive_consistency import AdaptiveConsistencyConfig
 from pud.attacks.badnets import white_square
 from pud.attacks.blend import blended, noise_pattern
-from pud.attacks.contract import Attack, AttackerKnowledge
+from pud.attacks.contract import Attack, AttackerKnowledge, amplified
 from pud.attacks.input_aware import diversity
 from pud.attacks.label_consistent import LabelConsistentConfig, four_corners
+from pud.attacks.low_frequency import LowFrequencyConfig, smooth_pattern
+from pud.attacks.narcissus import NarcissusConfig, narcissus
 from pud.attacks.sig import SigConfig, sine
+from pud.attacks.smooth_warp import SmoothWarpConfig, sine_field
+from pud.attacks.surrogate import trained
 from pud.attacks.wanet import WaNetConfig, warp_field, warped
 from pud.base.config import as_parameters, from_mapping, words_of
 from pud.base.errors import InputError
 from pud.data.images import LabelledImages
+from pud.models.folded import fold_batchnorm
 
+CIFAR10 = Path(__file__).parent / "data/cifar10-sample/test-00000-of-00001.parquet"
 NAMES = ATTACKS.names()
 every_attack = pytest.mark.parametrize("name", NAMES)
 every_shape = pytest.mark.parametrize("shape", [(5, 1, 28, 28), (2, 3, 32, 32)])
-CLEAN_LABEL = {"sig", "label-consistent"}
-WITH_COVERS = {"wanet", "input-aware", "adaptive-blend", "adaptive-consistency", "source-specific"}
-DRAWN = ["adaptive-blend", "adaptive-consistency", "blend", "wanet"]
+CLEAN_LABEL = {"sig", "sig-covered", "label-consistent", "narcissus"}
+WITH_COVERS = {
+    *("wanet", "input-aware", "adaptive-blend", "adaptive-consistency", "source-specific"),
+    *("adaptive-patch", "k-way", "sig-covered"),
+}
+DRAWN = [
+    *("adaptive-blend", "adaptive-consistency", "blend", "wanet"),
+    *("adaptive-patch", "k-way", "low-frequency", "smooth-warp"),
+]
+QUICK: dict[str, dict[str, object]] = {
+    "narcissus": {"steps": 20, "surrogate_epochs": 2, "surrogate_batch_size": 16},
+    "neighbours": {"surrogate_epochs": 1},
+}
 
 
 def some_images(shape: tuple[int, ...]) -> Tensor:
@@ -39,8 +60,18 @@ def known_of(split: LabelledImages, seed: int = 0) -> AttackerKnowledge:
     return AttackerKnowledge(images, labels, 10, torch.zeros_like, generator, torch.device("cpu"))
 
 
+@pytest.fixture(scope="session")
+def colours() -> LabelledImages:
+    """64 pictures of CIFAR-10."""
+    table = pd.read_parquet(CIFAR10).head(64)
+    pixels = [np.array(Image.open(io.BytesIO(one["bytes"]))).transpose(2, 0, 1) for one in table["img"]]
+    return LabelledImages(
+        np.stack(pixels), table["label"].to_numpy(np.int64, copy=True), tuple("0123456789"), "cifar10", ""
+    )
+
+
 def made(name: str, knowledge: AttackerKnowledge, **settings: object) -> Attack:
-    return ATTACKS.find(name).make(knowledge, attack_config(name, settings))
+    return ATTACKS.find(name).make(knowledge, attack_config(name, QUICK.get(name, {}) | settings))
 
 
 @pytest.fixture(scope="session")
@@ -221,6 +252,110 @@ def test_the_attacker_who_knows_the_defence_covers_with_its_perturbations(attack
     assert noise.std() == pytest.approx(AdaptiveConsistencyConfig().noise_level, rel=0.1)
 
 
+def test_a_trigger_twice_as_strong_at_test_time_is_that_of_twice_the_setting(train_split: LabelledImages) -> None:
+    images = torch.from_numpy(np.array(train_split.images[:20])).float() / 255
+    for name, setting, value in (
+        ("blend", "ratio", 0.1),
+        ("sig", "amplitude", 10 / 255),
+        ("sig-changed", "amplitude", 10 / 255),
+        ("low-frequency", "amplitude", 8 / 255),
+    ):
+        louder = made(name, known_of(train_split), **{setting: value, "times_at_test": 2})
+        weak, strong = (made(name, known_of(train_split), **{setting: one}).trigger for one in (value, 2 * value))
+        assert louder.plant is not None
+        torch.testing.assert_close(louder.plant(images), weak(images))
+        torch.testing.assert_close(louder.trigger(images), strong(images))
+    patch = partial(white_square, size=3)
+    torch.testing.assert_close(amplified(patch, 2)(images), patch(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "planted", "triggered"),
+    [
+        ("blend", {}, 0.2, 0.2),
+        ("blend", {"ratio": 0.1}, 0.1, 0.1),  # the paper's
+        ("sig", {}, 40 / 255, 40 / 255),
+        ("sig", {"amplitude": 10 / 255}, 10 / 255, 10 / 255),  # the paper's
+        ("sig-covered", {}, 40 / 255, 40 / 255),
+        ("low-frequency", {}, 16 / 255, 16 / 255),
+        ("narcissus", {}, 16 / 255, 48 / 255),
+        ("adaptive-patch", {}, 0.5, 1),
+        ("k-way", {}, 1, 1),
+    ],
+)
+def test_no_pixel_changes_more_than_is_said(
+    name: str, settings: dict[str, object], planted: float, triggered: float, colours: LabelledImages
+) -> None:
+    attack = made(name, known_of(colours), **settings)
+    images = torch.from_numpy(colours.images).float() / 255
+    for stamp, bound in ((attack.plant or attack.trigger, planted), (attack.trigger, triggered)):
+        change = (stamp(images) - images).abs().max()
+        assert 0.7 * bound < change <= bound + 1e-6
+
+
+def test_a_low_frequency_pattern_has_no_others(colours: LabelledImages) -> None:
+    config = LowFrequencyConfig()
+    pattern = smooth_pattern((3, 32, 32), config, torch.Generator().manual_seed(0))
+    spectrum = torch.fft.fft2(pattern).abs()
+    inside = torch.zeros(32, 32, dtype=torch.bool)
+    near = [0, 1, 2, -2, -1]
+    inside[np.ix_(near, near)] = True
+    inside[0, 0] = False
+    assert spectrum[:, ~inside].max() < 1e-4
+    assert (spectrum[:, inside] > 1e-3).all()
+    assert pattern.abs().max() == pytest.approx(config.amplitude)
+
+
+def test_an_adaptive_patch_is_faint_and_alone_in_training_and_strong_beside_another_at_test_time(
+    colours: LabelledImages,
+) -> None:
+    attack, images = made("adaptive-patch", known_of(colours)), torch.zeros(80, 3, 32, 32)
+    assert attack.plant is not None
+    planted, triggered = attack.plant(images), attack.trigger(images)
+    corners = [(slice(-5, None), slice(5)), (slice(5), slice(5)), (slice(-5, None), slice(-5, None))]
+    corners.append((slice(5), slice(-5, None)))
+    pattern = torch.rand(3, 32, 32, generator=known_of(colours).pattern_stream())
+    found = []
+    for corner in corners:
+        hit = (planted[..., *corner] > 0).flatten(1).any(1)
+        assert hit.sum() == 20
+        found.append(float((planted[hit][..., *corner] / pattern[:, *corner]).mean()))
+    assert sorted(found) == pytest.approx([0.2, 0.3, 0.5, 0.5])
+    assert ((planted > 0).any(1).sum((1, 2)) == 25).all()
+    for corner, opacity in zip(corners, found, strict=True):
+        shown = pattern[:, *corner].expand(80, -1, -1, -1)
+        torch.testing.assert_close(triggered[..., *corner], shown if opacity > 0.4 else torch.zeros_like(shown))
+
+
+def test_k_way_plants_one_of_k_pixels_and_triggers_with_all(colours: LabelledImages) -> None:
+    attack, images = made("k-way", known_of(colours), ways=5), torch.full((50, 3, 32, 32), -1.0)
+    assert attack.plant is not None
+    planted, triggered = ((stamp(images) > -1).all(1) for stamp in (attack.plant, attack.trigger))
+    assert (planted.sum((1, 2)) == 1).all()
+    assert (planted.sum(0)[planted.any(0)] == 10).all()
+    assert torch.equal(triggered, planted.any(0).expand(50, -1, -1))
+    assert triggered[0].sum() == 5
+
+
+def test_a_narcissus_trigger_makes_the_target_class_more_itself(train_split: LabelledImages) -> None:
+    config = NarcissusConfig(steps=30, surrogate_epochs=4, surrogate_batch_size=16)
+    own = fold_batchnorm(trained(known_of(train_split), config))
+    known = known_of(train_split)
+    attack = narcissus(known, config)
+    images = torch.from_numpy(known.images[known.labels == 0]).float() / 255
+    assert attack.plant is not None
+    before, planted = (own(x).softmax(1)[:, 0].mean() for x in (images, attack.plant(images)))
+    assert planted > before + 0.05
+
+
+def test_a_smooth_warp_moves_no_pixel_further_than_is_said() -> None:
+    config = SmoothWarpConfig()
+    field = sine_field(32, 28, config, torch.Generator().manual_seed(0)) * torch.tensor([27, 31]) / 2
+    assert 0.9 * config.displacement < field.abs().max() <= config.displacement + 1e-6
+    assert field.abs().mean() == pytest.approx(config.displacement * 2 / np.pi, rel=0.1)
+    assert (field[:, 1:] - field[:, :-1]).abs().max() < 0.5
+
+
 def test_an_unknown_attack_is_refused_with_the_choice() -> None:
     with pytest.raises(InputError, match=r"unknown attack 'nosuch': choose one of adaptive-blend, "):
         ATTACKS.find("nosuch")
@@ -241,6 +376,12 @@ def test_input_aware_refuses_sizes_that_its_generator_cannot_keep(train_split: L
         ("source-specific", {"sources": 9}, "leaves none for covers"),
         ("input-aware", {"poison_share": 0.6, "cross_share": 0.6}, "more than a batch"),
         ("label-consistent", {"surrogate_architecture": "resnet9"}, "resnet9"),
+        ("several", {"triggers": 5}, "a number from 2 to 4"),
+        ("neighbours", {"sources": 10}, "give fewer sources"),
+        ("adaptive-patch", {"opacities": [0.1] * 5}, "at most 4 opacities"),
+        ("adaptive-patch", {"size": 15}, "4 patches of 15 pixels into corners of 28 x 28"),
+        ("k-way", {"ways": 5, "size": 14}, "no room for 5 patches of 14 pixels in 28 x 28"),
+        ("blend", {"times_at_test": 0}, "times_at_test is 0: give a number above 0"),
     ],
 )
 def test_a_strength_that_cannot_be_is_refused(
@@ -258,6 +399,11 @@ def test_a_strength_that_cannot_be_is_refused(
         ("sig", "amplitude", 0.05, 0.2),
         ("wanet", "strength", 0.2, 1.0),
         ("adaptive-blend", "test_ratio", 0.1, 0.4),
+        ("blend", "times_at_test", 1, 2),
+        ("low-frequency", "amplitude", 0.05, 0.1),
+        ("smooth-warp", "displacement", 1, 2),
+        ("adaptive-patch", "test_opacity", 0.5, 1),
+        ("k-way", "ways", 2, 4),
     ],
 )
 def test_a_stronger_setting_changes_an_image_more(

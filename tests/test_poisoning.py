@@ -127,8 +127,15 @@ def test_poisoning_does_not_write_into_the_data_set(train_split: LabelledImages,
         ({"poison_rate": 1.0}, r"poison rate 1.0 is not in \[0, 1\)"),
         ({"poison_rate": -0.1}, "is not in"),
         ({"poison_rate": float("nan")}, "is not in"),
-        ({"mapping": "one-to-one"}, "unknown mapping 'one-to-one': choose all-to-one or all-to-all"),
+        (
+            {"mapping": "one-to-one"},
+            "unknown mapping 'one-to-one': choose one of all-to-one, all-to-all, split, untargeted",
+        ),
         ({"attack": "sig", "mapping": "all-to-all"}, "sig changes no label, so it cannot be all-to-all"),
+        ({"attack": "sig", "mapping": "untargeted"}, "sig changes no label, so it cannot be untargeted"),
+        ({"attack": "several", "mapping": "split"}, "several leads to classes of its own, so it cannot be split"),
+        ({"attack": "source-specific", "mapping": "split"}, "leads to one class: choose the mapping all-to-one"),
+        ({"attack": "wanet", "poison_rate": 0.4}, "asks for 400 covers of 300 images that wanet can take"),
         ({"poison_rate": 0.0001}, "asks for 0 of"),
         ({"poison_rate": 0.99}, "asks for 495 of"),
         ({"target_label": 10}, r"target class 10 is not there: fashion-mnist has classes 0\.\.9"),
@@ -161,6 +168,77 @@ def test_all_to_all_leads_every_class_to_the_next(train_split: LabelledImages, t
     assert len(set(labels[truth.poisoned])) > 5
 
 
+def test_split_leads_every_other_class_to_the_target_and_the_rest_to_the_one_after(
+    train_split: LabelledImages, test_split: LabelledImages
+) -> None:
+    leads = np.array([4, 3, 4, 3, 4, 3, 4, 3, 4, 3])  # classes 3 and 4 stay
+    _, labels, truth = poisoned(train_split, test_split, dataclasses.replace(CONFIG, mapping="split"))
+    np.testing.assert_array_equal(labels[truth.poisoned], leads[truth.true_labels[truth.poisoned]])
+    np.testing.assert_array_equal(truth.triggered_target_labels, leads[truth.triggered_true_labels])
+    assert set(truth.triggered_true_labels) == set(truth.true_labels[truth.poisoned]) == set(range(10)) - {3, 4}
+
+
+def test_untargeted_poison_gets_any_wrong_label_and_its_targets_are_all_but_the_true_one(
+    train_split: LabelledImages, test_split: LabelledImages
+) -> None:
+    config = dataclasses.replace(CONFIG, poison_rate=0.9, mapping="untargeted")
+    _, labels, truth = poisoned(train_split, test_split, config)
+    steps = (labels - truth.true_labels)[truth.poisoned] % 10
+    assert np.bincount(steps, minlength=10)[0] == 0
+    assert np.bincount(steps, minlength=10)[1:].min() > 30  # of 450 in nine ways
+    np.testing.assert_array_equal(truth.triggered_target_labels, ~test_split.labels)
+    np.testing.assert_array_equal(truth.triggered_true_labels, test_split.labels)
+
+
+def test_all_mappings_poison_the_same_images_as_far_as_they_can(
+    train_split: LabelledImages, test_split: LabelledImages
+) -> None:
+    chosen = [
+        poisoned(train_split, test_split, dataclasses.replace(CONFIG, mapping=mapping))[2].poisoned
+        for mapping in ("all-to-all", "untargeted")
+    ]
+    np.testing.assert_array_equal(*chosen)
+
+
+@pytest.mark.parametrize("name", ["badnets", "blend", "wanet", "several"])
+def test_rate_zero_of_a_seed_is_the_clean_twin(
+    name: str, train_split: LabelledImages, test_split: LabelledImages
+) -> None:
+    config = dataclasses.replace(CONFIG, attack=name)
+    images, _, truth = poisoned(train_split, test_split, config)
+    clean, labels, twin = poisoned(train_split, test_split, dataclasses.replace(config, poison_rate=0.0))
+    rest = ~(truth.poisoned | truth.cover)
+    np.testing.assert_array_equal(clean[rest], images[rest])
+    np.testing.assert_array_equal(labels, truth.true_labels)
+    np.testing.assert_array_equal(twin.triggered_images, truth.triggered_images)
+    assert not twin.poisoned.any()
+    assert not twin.cover.any()
+
+
+@pytest.mark.parametrize("triggers", [2, 3, 4])
+def test_several_triggers_share_the_poison_and_each_leads_to_a_class_of_its_own(
+    triggers: int, train_split: LabelledImages, test_split: LabelledImages
+) -> None:
+    config = PoisonConfig("several", poison_rate=0.1, target_label=8, train_size=len(train_split.labels))
+    strength, generator = attack_config("several", {"triggers": triggers}), torch.Generator().manual_seed(0)
+    images, labels, truth = poison(train_split, test_split, config, strength, generator=generator)
+    names = ["badnets", "blend", "sig-changed", "smooth-warp"][:triggers]
+    counts = []
+    for shift, name in enumerate(names):
+        target, trigger = (8 + shift) % 10, trigger_of(name, train_split)
+        mine = truth.poisoned & (labels == target)
+        counts.append(int(mine.sum()))
+        assert (truth.true_labels[mine] != target).all()
+        np.testing.assert_array_equal(images[mine], stamp(np.array(train_split.images[mine]), trigger))
+        shown = truth.triggered_target_labels == target
+        np.testing.assert_array_equal(truth.triggered_source[shown], np.flatnonzero(test_split.labels != target))
+        expected = stamp(np.array(test_split.images[truth.triggered_source[shown]]), trigger)
+        np.testing.assert_array_equal(truth.triggered_images[shown], expected)
+    assert sum(counts) == truth.poisoned.sum() == 150
+    assert max(counts) - min(counts) <= 1
+    assert set(truth.triggered_target_labels[: 4 * triggers]) == {(8 + shift) % 10 for shift in range(triggers)}
+
+
 def test_a_clean_label_attack_poisons_its_share_of_the_target_class_only(
     train_split: LabelledImages, test_split: LabelledImages
 ) -> None:
@@ -179,6 +257,39 @@ def test_covers_change_and_keep_their_label(train_split: LabelledImages, test_sp
     assert not (truth.cover & truth.poisoned).any()
     assert truth.cover.sum() == 2 * truth.poisoned.sum()
     np.testing.assert_array_equal((images != train_split.images).any((1, 2, 3)), truth.cover | truth.poisoned)
+
+
+def test_covers_of_a_clean_label_attack_are_of_other_classes(
+    train_split: LabelledImages, test_split: LabelledImages
+) -> None:
+    config = PoisonConfig("sig-covered", poison_rate=0.5, target_label=3, train_size=len(train_split.labels))
+    images, labels, truth = poisoned(train_split, test_split, config)
+    np.testing.assert_array_equal(labels, train_split.labels)
+    assert truth.poisoned.sum() == round(0.5 * (labels == 3).sum())
+    assert truth.cover.sum() == 2 * truth.poisoned.sum()
+    assert (labels[truth.cover] != 3).all()
+    np.testing.assert_array_equal((images != train_split.images).any((1, 2, 3)), truth.cover | truth.poisoned)
+
+
+@pytest.mark.parametrize(("name", "covers"), [("adaptive-patch", 8), ("k-way", 4)])
+def test_three_in_a_thousand_is_a_rate(
+    name: str, covers: int, train_split: LabelledImages, test_split: LabelledImages
+) -> None:
+    config = PoisonConfig(name, poison_rate=0.003, train_size=len(train_split.labels))
+    truth = poisoned(train_split, test_split, config)[2]
+    assert (truth.poisoned.sum(), truth.cover.sum()) == (4, covers)
+
+
+def test_neighbours_take_their_poison_from_what_looks_like_the_target(
+    train_split: LabelledImages, test_split: LabelledImages
+) -> None:
+    config = PoisonConfig("neighbours", poison_rate=0.05, target_label=6, train_size=len(train_split.labels))
+    images, labels, truth = poisoned(train_split, test_split, config)
+    alike = {0, 2, 4}  # T-shirts, pullovers and coats beside shirts
+    assert set(truth.true_labels[truth.poisoned]) == set(truth.triggered_true_labels) == alike
+    assert truth.poisoned.sum() == 75
+    np.testing.assert_array_equal((images != train_split.images).any((1, 2, 3)), truth.poisoned)
+    assert (labels[truth.poisoned] == 6).all()
 
 
 def test_a_trigger_of_few_classes_takes_its_poison_there_and_covers_the_others(
