@@ -1,5 +1,7 @@
 """Training: every image once an epoch, and a real model that learns, twice the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +103,30 @@ def test_dropout_is_the_same_twice_and_leaves_the_global_numbers_alone(train_spl
         return model[2].weight.detach()
 
     assert torch.equal(trained(), trained())
+
+
+def test_sharpness_aware_minimisation_descends_from_the_worst_weights_nearby(train_split: LabelledImages) -> None:
+    images, labels = train_split.images[:50], train_split.labels[:50].copy()
+    radius, rate = 0.5, 0.01 * 25e4  # one step is the schedule's last, at nearly nothing
+    plain = TrainConfig(epochs=1, batch_size=50, learning_rate=rate, weight_decay=0.0, crop=0.0, flip=False)
+
+    def step_from(model: Classifier, config: TrainConfig) -> torch.Tensor:
+        before = torch.cat([weight.detach().flatten().clone() for weight in model.parameters()])
+        train(model, images, labels, config, generator=torch.Generator().manual_seed(0), device=CPU)
+        return torch.cat([weight.detach().flatten() for weight in model.parameters()]) - before
+
+    descent = step_from(fresh(), plain)
+    worst = fresh()
+    climbs = (-radius * descent / descent.norm()).split([weight.numel() for weight in worst.parameters()])
+    with torch.no_grad():
+        for weight, climb in zip(worst.parameters(), climbs, strict=True):
+            weight.add_(climb.view(weight.shape))
+    aware = fresh()
+    step = step_from(aware, replace(plain, sam_radius=radius))
+    torch.testing.assert_close(step, step_from(worst, plain), rtol=0.05, atol=float(descent.abs().max()) / 100)
+    assert (step - descent).norm() > 0.1 * descent.norm()
+    once = fresh()
+    step_from(once, plain)
+    for name, buffer in once.named_buffers():
+        if "running" in name:
+            torch.testing.assert_close(buffer, dict(aware.named_buffers())[name])

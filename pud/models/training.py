@@ -1,7 +1,8 @@
 """Plain training of a classifier: what makes the infected model."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -30,6 +31,9 @@ class TrainConfig(BatchConfig):
     learning_rate: Annotated[Positive, "Highest of the one-cycle schedule."] = 0.1
     momentum: Annotated[Part, "Of SGD."] = 0.9
     weight_decay: Annotated[float, "Of SGD."] = 5e-4
+    sam_radius: Annotated[
+        float, "Of the ball of weights from whose worst SGD descends (sharpness-aware minimisation); 0: plain SGD."
+    ] = 0.0
 
     def __post_init__(self) -> None:
         check_architecture(self.architecture)
@@ -43,6 +47,30 @@ def sgd(
     return torch.optim.SGD(
         model.parameters(), lr=rate, momentum=momentum, weight_decay=weight_decay, nesterov=True, fused=True
     )
+
+
+@contextmanager
+def worst_nearby(model: nn.Module, radius: float) -> Iterator[None]:
+    """Let the weights be where their gradients say that the loss is worst in a ball, then where they were.
+
+    The climb of sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412). Meanwhile batch norms, which are in
+    training mode, do not remember what they see.
+    """
+    weights = [weight for weight in model.parameters() if weight.grad is not None]
+    length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(weight.grad) for weight in weights]))
+    before = [weight.detach().clone() for weight in weights]
+    momenta = {norm: norm.momentum for norm in model.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(radius / (length + 1e-12) * weight.grad)
+    for each in momenta:
+        each.momentum = 0.0
+    yield
+    with torch.no_grad():
+        for weight, old in zip(weights, before, strict=True):
+            weight.copy_(old)
+    for each, momentum in momenta.items():
+        each.momentum = momentum
 
 
 def set_rate(optimiser: torch.optim.SGD, learning_rate: float) -> None:
@@ -94,13 +122,19 @@ def train(
     rates = one_cycle(config.learning_rate, len(order))
     targets = torch.from_numpy(labels).to(device)
 
-    def step(x: Tensor, target: Tensor) -> None:
+    def find_gradients(x: Tensor, target: Tensor) -> None:
         with autocast(device):
             output = model(x)
         loss = functional.cross_entropy(output.float(), target, reduction="sum") / len(order[0])
         optimiser.zero_grad()
         loss.backward()
         add_up(parameter.grad for parameter in model.parameters())
+
+    def step(x: Tensor, target: Tensor) -> None:
+        find_gradients(x, target)
+        if config.sam_radius:
+            with worst_nearby(model, config.sam_radius):
+                find_gradients(x, target)
         optimiser.step()
 
     model.train()
