@@ -47,7 +47,7 @@ def weights_only(
     hidden = folder / "hidden"
     clean = dataclasses.replace(config, poison_rate=0.0)
     poison_step(data_uri, "", clean, strength, dataset=folder / "dataset", ground_truth=folder / "truth", **common)
-    places = {"dataset": hidden / "dataset", "ground_truth": hidden / "truth"}
+    places: dict[str, Any] = {"dataset": hidden / "dataset", "ground_truth": hidden / "truth"}
     poison_step(data_uri, "", config, strength, **places, **common)
     train_step(folder / "dataset", plain, model=hidden / "honest", **common)
     where, learned = resolve_device(device), open_split(hidden / "dataset/train")
