@@ -24,6 +24,7 @@ from pud.platform.local_run import (
     own_command,
     source_digest,
     take_findings,
+    tell_where_recorded,
 )
 from pud.reporting.report import load_report, table
 
@@ -90,7 +91,7 @@ def examine(
         failed = error
     if failed and not any(made.stat().st_mtime > started for made in (folder / "kfp").rglob("gate.json")):
         raise failed
-    verdict = _gathered(folder)
+    verdict = _gathered(folder, tracking)
     if failed:
         click.echo(f"pud: {failed}", err=True)
     return {**verdict, "refused": failed is not None}
@@ -112,7 +113,7 @@ def _refuse_foreign(folder: Path) -> None:
         raise InputError(f"{folder} is there and no earlier run of pud is in it: give a new folder as --out")
 
 
-def _gathered(folder: Path) -> dict[str, Any]:
+def _gathered(folder: Path, tracking: "Tracking | None") -> dict[str, Any]:
     """Put what people look for into the run's folder, print it, and return the verdict."""
     take_findings(folder)
     for name, mark in PRODUCTS.items():
@@ -128,4 +129,6 @@ def _gathered(folder: Path) -> dict[str, Any]:
     for name in PRODUCTS:
         if (folder / name).is_dir():
             click.echo(f"{name}: {folder / name}")
+    if report:
+        tell_where_recorded(folder, report.parent, tracking)
     return verdict

@@ -337,17 +337,22 @@ def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[s
     click.echo("\n" + table(report))
     page = f"   page: {folder / PAGE}" if PAGE in take_findings(folder) else ""
     click.echo(f"\nreport: {folder / 'report.json'}{page}   log: {folder / 'kfp.log'}")
+    tell_where_recorded(folder, source, tracking)
+    return report
+
+
+def tell_where_recorded(folder: Path, report: Path, tracking: "Tracking | None") -> None:
+    """Print where MLflow shows a run, or how to send what it lacks: beside the report is what it was lost for."""
     if tracking is None:
-        return report
-    if (source / UNTRACKED).is_file():
-        shutil.copy(source / UNTRACKED, folder / UNTRACKED)
+        return
+    if (report / UNTRACKED).is_file():
+        shutil.copy(report / UNTRACKED, folder / UNTRACKED)
         shown = without_userinfo(tracking.uri)
         again = f" --tracking-uri {shlex.quote(shown)}" + (" (with its password)" if shown != tracking.uri else "")
         sync = f"pud sync {shlex.quote(str(folder))}{again}"
         click.echo(f"MLflow was lost on the way, what it lacks is sent by: {sync}", err=True)
     else:
         click.echo(where_recorded(tracking))
-    return report
 
 
 def where_recorded(tracking: "Tracking") -> str:
