@@ -14,6 +14,7 @@ from pud.base.files import read_json
 KINDS = {"reference": "#444444", "preset": "#2166ac", "ablation": "#e08214", "rival": "#b2182b"}
 POISONED, INNOCENT, FAILED, WAITING = "poisoned", "innocent", "attack failed", "not measured"
 EPSILON = 8 / 255
+CALIBRATION = "calibration.json"  # in the same folder, of the ledger of first runs
 MISSING = "–"
 
 LEAD = ["attack", "mapping", "training images", "rate"]
@@ -63,7 +64,7 @@ def load(folder: Path, planned: Sequence[dict[str, Any]] = ()) -> list[dict[str,
     def identity(cell: dict[str, Any]) -> list[Any]:
         return [(str(cell[key]) if key == "mapping" else cell[key]) for key in keys]
 
-    cells = [read_json(path, FORMAT) for path in sorted(Path(folder).glob("*.json"))]
+    cells = [read_json(path, FORMAT) for path in sorted(Path(folder).glob("*.json")) if path.name != CALIBRATION]
     there = [identity(cell) for cell in cells]
     return sorted([*cells, *(cell for cell in planned if identity(cell) not in there)], key=identity)
 

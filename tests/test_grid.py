@@ -64,9 +64,9 @@ def test_the_grid_stops_anywhere_and_goes_on(asked: list[str], tmp_path: Path) -
     assert len(asked) == len(set(asked)) + 1  # nothing else twice
 
 
-def test_the_grid_holds_every_attack_preset_ablation_and_rival() -> None:
+def test_the_grid_holds_attacks_that_there_are_and_every_preset_ablation_and_rival() -> None:
     wanted = set(grid.grid())
-    assert {cell.attack for cell, _ in wanted} == set(ATTACKS.names())
+    assert {cell.attack for cell, _ in wanted} <= set(ATTACKS.names())  # the ledger's plan has all: test_splits.py
     entries = {entry.name for _, entry in wanted}
     assert entries == set(ENTRIES)
     ablations = {entry.name for entry in ABLATIONS}

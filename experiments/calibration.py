@@ -1,0 +1,103 @@
+"""How often what is said with a confidence is right, from the first runs of the ledger into results/calibration.json.
+
+python -m experiments.calibration
+
+"None found" is right of an innocent cell; an accusation, if every class that it names is one that the backdoor leads
+to. What cannot be judged claims nothing. Development and evaluation are told apart.
+"""
+
+import argparse
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import ledger
+from experiments.rows import CALIBRATION
+from experiments.splits import SEEDS
+from pud.base.files import sha256, write_json
+from pud.base.progress import say
+from pud.detectors.contract import BACKDOOR, NONE_FOUND
+
+FORMAT = "pud-calibration/1"
+OUT = ledger.LEDGER.with_name(CALIBRATION)
+EDGES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)  # of the bins of stated confidence
+ENOUGH = 20  # cells in a bin, below which it is said that nothing is known
+Z = 1.959964  # 95 %
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927); all of it where n is 0."""
+    if not n:
+        return 0.0, 1.0
+    share, more = right / n, Z * Z / n
+    middle, half = share + more / 2, Z * math.sqrt(share * (1 - share) / n + more / n / 4)
+    return max(0.0, (middle - half) / (1 + more)), min(1.0, (middle + half) / (1 + more))
+
+
+def claims(rows: list[ledger.Row], verdict: str) -> Iterator[tuple[float, bool]]:
+    """Yield the confidence in each last detection of this verdict, and whether it was right."""
+    for row in rows:
+        for found in row["detections"][-1:]:
+            if found["verdict"] == verdict:
+                true, named = set(found["true_targets"]), set(found["target_labels"])
+                yield found["confidence"], bool(named) and named <= true if verdict == BACKDOOR else not true
+
+
+def binned(said: list[tuple[float, bool]]) -> list[dict[str, Any]]:
+    """Return a record for each bin of confidence that was stated: of how many, their mean, and how many were right."""
+    confidence, right = np.array([one for one, _ in said]), np.array([one for _, one in said], bool)
+    place = np.clip(np.searchsorted(EDGES, confidence, side="right") - 1, 0, len(EDGES) - 2)
+    records = []
+    for index in np.unique(place):
+        chosen = place == index
+        n, hits = int(chosen.sum()), int(right[chosen].sum())
+        low, high = wilson(hits, n)
+        records.append(
+            {
+                "from": EDGES[index],
+                "to": EDGES[index + 1],
+                "n": n,
+                "stated": round(float(confidence[chosen].mean()), 4),
+                "right": round(hits / n, 4),
+                "interval": [round(low, 4), round(high, 4)],
+                "enough": n >= ENOUGH,
+            }
+        )
+    return records
+
+
+def calibration(rows: list[ledger.Row]) -> dict[str, Any]:
+    """Return the bins by use, defence and verdict, from first runs alone."""
+    result: dict[str, Any] = {}
+    rows = ledger.first_runs(rows)
+    for use in SEEDS:
+        for defence in sorted({row["defence"]["name"] for row in rows if row["use"] == use}):
+            mine = [row for row in rows if row["use"] == use and row["defence"]["name"] == defence]
+            for verdict in (NONE_FOUND, BACKDOOR):
+                said = list(claims(mine, verdict))
+                about = {"n": len(said), "enough": len(said) >= ENOUGH, "bins": binned(said)}
+                result.setdefault(use, {}).setdefault(defence, {})[verdict] = about
+    return result
+
+
+def main() -> None:
+    """Write the file, and say what is not known for want of cells."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ledger", type=Path, default=ledger.LEDGER)
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    found = calibration(ledger.read(options.ledger))
+    for use in SEEDS:
+        for verdict in (NONE_FOUND, BACKDOOR):
+            n = sum(by_verdict[verdict]["n"] for by_verdict in found.get(use, {}).values())
+            if n < ENOUGH:
+                say(f"calibration: {use}, {verdict}: {n} first runs are not enough, {ENOUGH} are needed")
+    digest = sha256(options.ledger) if options.ledger.exists() else ""
+    write_json(options.out, {"format": FORMAT, "ledger": digest, "enough": ENOUGH, **found})
+
+
+if __name__ == "__main__":
+    main()
