@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from experiments.attack_sheet import GAP, ROWS, SIDE, TEXT, Strength, draw, measured
 from pud.attacks import ATTACKS, attack_config
 from pud.attacks.adaptive_blend import AdaptiveBlendConfig
 from pud.attacks.adaptive_consistency import AdaptiveConsistencyConfig
@@ -31,6 +32,7 @@ from pud.base.errors import InputError
 from pud.data.images import LabelledImages
 from pud.models.folded import fold_batchnorm
 
+DOCS = Path(__file__).parents[1] / "docs"
 CIFAR10 = Path(__file__).parent / "data/cifar10-sample/test-00000-of-00001.parquet"
 NAMES = ATTACKS.names()
 every_attack = pytest.mark.parametrize("name", NAMES)
@@ -415,3 +417,30 @@ def test_a_stronger_setting_changes_an_image_more(
         for value in (weak, strong)
     ]
     assert change[1] > 1.2 * change[0]
+
+
+@every_attack
+def test_an_attack_stands_in_the_tables_of_what_there_is_and_how_strong_it_is(name: str) -> None:
+    for page in ("method", "attacks"):
+        rows = [line for line in (DOCS / f"{page}.md").read_text().splitlines() if line.startswith("|")]
+        assert any(f"`{name}`" in row.split("|")[1] for row in rows), f"docs/{page}.md lacks it"
+
+
+def test_a_strength_is_that_of_the_change() -> None:
+    before = np.full((2, 1, 2, 2), 100, np.uint8)
+    after = before.copy()
+    after[:, 0, 0] = [151, 49]  # two of four values, a fifth up and down
+    strength = Strength.of(before, after)
+    assert strength == pytest.approx((51, 0.2 * 2**0.5, 10 * np.log10(1 / 0.02), 0.5))
+
+
+def test_a_sheet_of_pictures_is_small_and_shows_each_before_and_after(tmp_path: Path, colours: LabelledImages) -> None:
+    train = dataclasses.replace(colours, labels=np.arange(64) % 10)
+    rows = [measured("blend", {"ratio": 0.1}, train, train)] * ROWS
+    draw(tmp_path / "sheet.png", rows)
+    assert (tmp_path / "sheet.png").stat().st_size < 200_000
+    assert (rows[0].name, round(rows[0].planted.largest)) == ("blend, ratio 0.1", 25)
+    sheet = np.array(Image.open(tmp_path / "sheet.png"))
+    for column, picture in enumerate((rows[0].pictures[0], rows[0].pictures[1])):
+        left = TEXT + column * (SIDE + GAP)
+        np.testing.assert_array_equal(sheet[24 : 24 + SIDE : 3, left : left + SIDE : 3], picture.transpose(1, 2, 0))
