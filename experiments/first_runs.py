@@ -5,14 +5,17 @@ python -m experiments.first_runs --data cifar-dev=FOLDER --set development [--on
 FOLDER is what ``pud import`` wrote of the pictures that experiments/splits.py names. A cell that its defence has run is
 left alone; --again runs it once more where the code is another, and the ledger says so. It can be stopped anywhere and
 goes on from runs/first, which may be removed: what a defence made there is of one code, and so is all of evaluation.
+The same command started several times, as on one GPU, runs as many cells side by side.
 """
 
 import argparse
 import dataclasses
+import fcntl
 import fnmatch
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -152,9 +155,7 @@ def measure(material: Material, folder: Path, *, pgd: bool = False, autoattack: 
 
 def autoattack_images(cell: Cell) -> int:
     """Return on how many images AutoAttack is run: three attacks of the first evaluation seed, at the highest rate."""
-    chosen = (
-        (cell.attack, cell.mapping) in AUTOATTACKED and not (cell.settings or cell.supplier) and cell.rate == RATES[0]
-    )
+    chosen = (cell.trigger, cell.mapping) in AUTOATTACKED and cell.rate == RATES[0]
     return AUTOATTACK_IMAGES if chosen and cell.seed == SEEDS[EVALUATION][0] else 0
 
 
@@ -205,11 +206,23 @@ def device_name() -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def wanted(cells: list[Cell], rows: list[ledger.Row], defence: str, code: ledger.Code, again: bool) -> list[Cell]:
-    """Return the cells that have no row by this defence; again: or whose last one is of another code."""
-    last = {ledger.key(row): row for row in rows}
-    found = [(cell, last.get((cell.name, defence))) for cell in cells]
-    return [cell for cell, row in found if row is None or (again and row["sources"] != code.sources)]
+def is_wanted(cell: Cell, rows: list[ledger.Row], defence: str, code: ledger.Code, *, again: bool) -> bool:
+    """Tell whether a cell has no row by this defence, or, where that is asked, only rows of other code."""
+    mine = [row for row in rows if ledger.key(row) == (cell.name, defence)]
+    return not mine or (again and all(row["sources"] != code.sources for row in mine))
+
+
+@contextmanager
+def claimed(cell: Cell) -> Iterator[bool]:
+    """Yield whether no other process runs the cell; then none does until the end."""
+    (WORK / cell.name).mkdir(parents=True, exist_ok=True)
+    with (WORK / cell.name / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        yield free
 
 
 def main() -> None:
@@ -229,26 +242,32 @@ def main() -> None:
         parser.error(f"no pictures are called {', '.join(sorted(unknown))}: choose from {', '.join(PICTURES)}")
     code = ledger.Code.of(ROOT)
     bench = Bench(folders, code, time.monotonic() + 60 * options.minutes)
+
+    def wanted(cell: Cell) -> bool:
+        return is_wanted(cell, ledger.read(), options.defence, code, again=options.again)
+
     chosen = [cell for cell in planned(options.set) if fnmatch.fnmatch(cell.name, options.only)]
-    cells = wanted(chosen, ledger.read(), options.defence, code, options.again)
     if options.list:
-        print(*(cell.name for cell in cells), sep="\n")
+        print(*(cell.name for cell in chosen if wanted(cell)), sep="\n")
         return
     if options.set == EVALUATION and not code.clean_tree:
         parser.error("a file that decides is in no commit: commit it, or run evaluation in a checkout of its own")
     prepare_process()
     known = ATTACKS.names()
-    for number, cell in enumerate(cells, 1):
+    for number, cell in enumerate(chosen, 1):
         if cell.data not in folders or cell.attack not in known:
             continue
-        say(f"first runs {number} of {len(cells)}: {cell.name}, {options.defence}")
-        try:
-            ledger.append(run(bench, cell, options.defence))
-        except InputError as error:
-            say(f"first runs: {cell.name} is left out: {error}")
-        except TimeIsUp as step:
-            say(f"first runs: time is up before {step}: run it again to go on")
-            return
+        with claimed(cell) as free:
+            if not free or not wanted(cell):
+                continue
+            say(f"first runs {number} of {len(chosen)}: {cell.name}, {options.defence}")
+            try:
+                ledger.append(run(bench, cell, options.defence))
+            except InputError as error:
+                say(f"first runs: {cell.name} is left out: {error}")
+            except TimeIsUp as step:
+                say(f"first runs: time is up before {step}: run it again to go on")
+                return
 
 
 if __name__ == "__main__":

@@ -471,12 +471,54 @@ def test_autoattack_is_run_on_three_cells_of_each_set_of_pictures_and_network() 
 
 def test_what_was_run_is_left_alone_and_run_again_only_by_another_code(tmp_path: Path) -> None:
     code = Code({"pud/detectors/pud.py": "0" * 16}, "", True)
-    cells = [CELL, innocent("cifar-dev", 0)]
+    other = dataclasses.replace(code, sources={})
     rows = kept(tmp_path / "ledger.jsonl", made_up())
-    wanted = partial(first_runs.wanted, cells, rows)
-    assert wanted("robust", code, False) == wanted("robust", code, True) == cells[1:]
-    assert wanted("scan", code, False) == cells
-    assert wanted("robust", dataclasses.replace(code, sources={}), True) == cells
+
+    def wanted(cell: Cell, defence: str, code: Code, *, again: bool) -> bool:
+        return first_runs.is_wanted(cell, rows, defence, code, again=again)
+
+    assert not wanted(CELL, "robust", code, again=False)
+    assert not wanted(CELL, "robust", code, again=True)
+    assert not wanted(CELL, "robust", other, again=False)
+    assert wanted(CELL, "robust", other, again=True)
+    assert wanted(CELL, "scan", code, again=False)
+    assert wanted(innocent("cifar-dev", 0), "robust", code, again=False)
+
+
+def test_the_command_runs_what_is_wanted_once_and_names_what_is_left(
+    bench: first_runs.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [
+        innocent("fashion-dev", 0),
+        innocent("cifar-dev", 0),
+        infected("fashion-dev", 0, Planted("not-there"), 0.1),
+    ]
+    monkeypatch.setattr(first_runs, "planned", lambda use: cells)
+    monkeypatch.chdir(tmp_path)
+    given = ["first_runs", "--set", DEVELOPMENT, "--scan", f"--data=fashion-dev={bench.data['fashion-dev']}"]
+    for more in ([], [], ["--list"]):
+        monkeypatch.setattr("sys.argv", [*given, *more])
+        first_runs.main()
+    assert [ledger.key(row) for row in read()] == [(cells[0].name, "scan")]
+    assert capsys.readouterr().out.split() == [cell.name for cell in cells[1:]]
+
+
+def test_a_name_of_no_pictures_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["first_runs", "--set", DEVELOPMENT, "--data", "cifar11=data"])
+    with pytest.raises(SystemExit):
+        first_runs.main()
+    assert "no pictures are called cifar11: choose from cifar-dev" in capsys.readouterr().err
+
+
+def test_of_several_processes_one_runs_a_cell(bench: first_runs.Bench) -> None:
+    with first_runs.claimed(CELL) as mine:
+        assert mine
+        with first_runs.claimed(CELL) as other:
+            assert not other
+        with first_runs.claimed(innocent("cifar-dev", 0)) as another:
+            assert another
+    with first_runs.claimed(CELL) as again:
+        assert again
 
 
 def test_evaluation_is_not_begun_with_code_that_is_in_no_commit(
