@@ -122,7 +122,7 @@ def record(row: ledger.Row) -> dict[str, Any]:
         "ACC of triggered": row.get("purified", {}).get("clean_accuracy_of_triggered"),
         "accused": found["accused_images"] / cell["images"] if found else None,
         "seconds": sum(spent for step, spent in row["seconds"].items() if step != "train"),
-        "commit": row["commit"][:7],
+        "commit": row["commit"][:7] + ("" if row["clean_tree"] else " and changes"),
         "device": row["device"],
     }
 

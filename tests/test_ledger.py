@@ -316,6 +316,11 @@ def test_later_runs_and_development_stand_apart(rows: list[Any]) -> None:
     assert (nobody["verdict"], nobody["confidence"], nobody["accused"]) == (NONE_FOUND, "0.990", "0.0")
 
 
+def test_the_page_says_where_code_was_in_no_commit() -> None:
+    shown = section(page([made_up(run=1), made_up(run=2, clean_tree=False)]), "Development")
+    assert [row["commit"] for row in shown] == ["abcdef0", "abcdef0 and changes"]
+
+
 def test_a_scan_claims_nothing_of_a_model_that_it_did_not_purify() -> None:
     row = made_up(run=1, defence={"name": "scan", "settings": {}})
     del row["purified"], row["floor"]
