@@ -31,7 +31,7 @@ class NarcissusConfig(SurrogateConfig):
 
     epsilon: Annotated[Part, "Most that a pixel of a planted image changes, pixels in [0, 1]."] = 16 / 255
     times_at_test: TimesAtTest = 3.0
-    steps: Annotated[Count, "Of the optimisation."] = 1000
+    steps: Annotated[Count, "Of the optimisation."] = 300
     step_size: Annotated[Positive, "Learning rate of the optimisation (Adam)."] = 0.01
     surrogate_epochs: Annotated[Count, "Of the training of the attacker's own model."] = 6
 
