@@ -521,5 +521,5 @@ def test_the_command_says_what_it_did(pictures: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(import_command, [str(pictures), "--out", str(tmp_path / "out"), "--size", "16"])
     assert done.exit_code == 0, done.output
     assert "pictures, read as folder: 2 classes, 16x16 in colour" in done.output
-    assert "train: 12 pictures of 32x32; classes of 6 ('cat') to 6 ('cat')" in done.output
+    assert "train: 12 pictures of 32x32; 6 of each class" in done.output
     assert len(open_split(tmp_path / "out/train").labels) == 12

@@ -193,6 +193,8 @@ def test_missing_and_other_keys_name_the_nearest_architecture(
     )
     with pytest.raises(InputError, match=sentence):
         received(short, split, tmp_path)
+    with pytest.raises(InputError, match=r"fit no network here: give its --architecture"):
+        received({"a.weight": torch.ones(3), "b.weight": torch.ones(2)}, split, tmp_path)
     with pytest.raises(InputError, match=r"resnet8 is nearest.*\('extra' in the file has no place in the network\)"):
         received(weights | {"extra": torch.ones(3)}, split, tmp_path)
     with pytest.raises(InputError, match=r"do not fit resnet18 \(.*, and \d+ more\): they fit resnet8"):

@@ -361,8 +361,9 @@ def _write_images(
             found.skipped.extend((split.names[number * BATCH + place], reason) for place, reason in batch.broken)
             if len(found.skipped) > limit:
                 raise InputError(
-                    f"{len(found.skipped):,} pictures cannot be used, more than {100 * config.skipped_limit:g} % "
-                    f"(--skipped-limit): {_reasons(found.skipped)}; mend or remove them, or allow more"
+                    f"at least {len(found.skipped):,} pictures cannot be used, more than "
+                    f"{100 * config.skipped_limit:g} % (--skipped-limit): {_reasons(found.skipped)}; mend or remove "
+                    "them, or allow more"
                 )
         file.seek(0)
         file.write(_header(kept.count, target))
@@ -425,11 +426,12 @@ def summary(content: dict[str, Any]) -> str:
         few, many = int(np.argmin(counts)), int(np.argmax(counts))
         (low_w, _, high_w), (low_h, _, high_h) = split["widths"], split["heights"]
         were = f"{low_w}x{low_h}" if (low_w, low_h) == (high_w, high_h) else f"{low_w}x{low_h} to {high_w}x{high_h}"
-        sizes = (
-            f"; classes of {counts[few]:,} ({shown(classes[few])}) to {counts[many]:,} ({shown(classes[many])})"
-            if classes
-            else ""
-        )
+        if not classes:
+            sizes = ""
+        elif counts[few] == counts[many]:
+            sizes = f"; {counts[few]:,} of each class"
+        else:
+            sizes = f"; classes of {counts[few]:,} ({shown(classes[few])}) to {counts[many]:,} ({shown(classes[many])})"
         lines.append(f"{name}: {sum(counts):,} pictures of {were}{sizes}")
         lines += [f"  {number:,} {trait}" for trait, number in split["traits"].items()]
         if copies := split["near_duplicates"]:

@@ -35,6 +35,7 @@ from pud.models.make import check_architecture, make_model
 FORMAT = "pud-origin/1"
 FILE = "origin.json"
 OURS = "model folder"  # the form of a model that was taken as it is
+LEAST_LIKE = 0.05  # share of a file's weights that fit a network, so that naming it helps anybody
 TRIED_CLASSES = 7  # of networks that are made only to see which weights of a file would differ for another number
 
 
@@ -280,10 +281,11 @@ def _architecture(
         raise InputError(f"the weights in {path} do not fit {name} ({own.reason(classes)}): {better}")
     near, best = nearest(found, shape, classes, hints)
     if not best.exact:
+        near_enough = best.share >= LEAST_LIKE
+        nearest_one = f"{near} is nearest, with {100 * best.share:.0f} % of its weights ({best.reason(classes)})"
         raise InputError(
-            f"the weights in {path} fit no network here; {near} is nearest, with {100 * best.share:.0f} % of its "
-            f"weights ({best.reason(classes)}): give its architecture, torchvision:NAME, timm:NAME or your own "
-            "package.module:factory"
+            f"the weights in {path} fit no network here{f'; {nearest_one}' if near_enough else ''}: give its "
+            "--architecture, torchvision:NAME, timm:NAME or your own package.module:factory"
         )
     say(f"receive: the weights are those of architecture {near}")
     return near, best

@@ -124,7 +124,7 @@ def _alone(folder: Path) -> Iterator[int]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(f"a run in {folder} is under way: wait for its end, or give another --name") from error
+            raise InputError(f"a run in {folder} is under way: wait for its end, or write elsewhere") from error
         yield lock
     finally:
         os.close(lock)
