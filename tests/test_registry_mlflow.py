@@ -275,6 +275,9 @@ def test_the_version_of_a_run_becomes_the_champion_only_where_its_gates_are_met(
         gate_step(findings, None, GateConfig(), **given)  # nothing measured the model
     assert aliases(uri, name) == {CANDIDATE: 1}
     open_gates = GateConfig(largest_accuracy_drop=1)
+    assert gate_step(findings, None, open_gates, **given) == {"met": 1.0, "promoted": 0.0}
+    assert aliases(uri, name) == {CANDIDATE: 1}  # nobody has said how good it must be
+    open_gates = GateConfig(largest_accuracy_drop=1, least_given_label_accuracy=0.9)
     assert gate_step(findings, None, open_gates, **given) == {"met": 1.0, "promoted": 1.0}
     assert aliases(uri, name) == {CANDIDATE: 1, CHAMPION: 1}
     assert json.loads((tmp_path / "gate" / "gate.json").read_text())["champion"] == "1"
@@ -284,7 +287,7 @@ def test_a_run_without_a_version_has_no_champion_which_is_said(
     uri: str, findings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {"gate": tmp_path / "gate", "name": "nobodys", "tracking": Tracking(uri, "e", "a run")}
-    assert gate_step(findings, None, GateConfig(largest_accuracy_drop=1), **given)["promoted"] == 0
+    assert gate_step(findings, None, GateConfig(0.9, largest_accuracy_drop=1), **given)["promoted"] == 0
     assert "registered no model" in capsys.readouterr().err
 
 
@@ -294,7 +297,7 @@ def test_a_lost_mlflow_fails_no_gate_and_shows_no_password(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     nowhere = Tracking("http://somebody:opensesame@127.0.0.1:9", "e", "a run")
     given = {"gate": tmp_path / "gate", "name": "a name", "tracking": nowhere}
-    assert gate_step(findings, None, GateConfig(largest_accuracy_drop=1), **given) == {"met": 1.0, "promoted": 0.0}
+    assert gate_step(findings, None, GateConfig(0.9, largest_accuracy_drop=1), **given) == {"met": 1.0, "promoted": 0.0}
     said = capsys.readouterr().err
     assert "is lost" in said
     assert "opensesame" not in said

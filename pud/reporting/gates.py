@@ -15,7 +15,7 @@ DIGITS = 6  # of a share: float32, in which accuracies are counted, makes 0.9 a 
 
 @dataclass(frozen=True)
 class GateConfig:
-    """What is asked for. 0 of a least and 1 of a largest ask for nothing: no gate."""
+    """What is asked for. 0 of a least and 1 of a largest are no gate; without a least there is no champion."""
 
     least_given_label_accuracy: Annotated[
         Share, "Of the repaired model on the given labels (of the given model where nothing was repaired)."
@@ -29,6 +29,11 @@ class GateConfig:
     least_robust_accuracy: Annotated[Share, "Of the repaired model, under the first attack of the report."] = 0.0
     largest_accused_share: Annotated[Share, "Of the training images: where most are accused, a verdict is wrong."] = 0.5
     judged: Annotated[bool, "Whether a verdict that the data cannot be judged closes the gate."] = True
+
+    @property
+    def says_how_good(self) -> bool:
+        """Whether somebody has said how good a model must be; without that nobody vouches for one."""
+        return max(self.least_given_label_accuracy, self.least_clean_accuracy, self.least_robust_accuracy) > 0
 
 
 def failures(verdict: dict[str, Any], report: dict[str, Any] | None, config: GateConfig) -> list[str]:

@@ -33,7 +33,7 @@ def gate_step(
 
     Args:
         findings, report: what conclude and evaluate wrote; no report where nothing was repaired.
-        name: of the registered model; the version of this run becomes its champion.
+        name: of the registered model; this run's version becomes its champion if a gate says how good it must be.
         tracking: where MLflow is; None promotes nothing, and so does an MLflow that is lost, which is said.
 
     Raises:
@@ -44,7 +44,7 @@ def gate_step(
         check_name(name)
     missed = failures(verdict, measured, config)
     with timed_folder(gate, "gate", FILE, findings, *([report] if report else [])) as folder:
-        champion = _promote(tracking, name) if tracking and not missed else None
+        champion = _promote(tracking, name) if tracking and not missed and config.says_how_good else None
         content = {
             "format": FORMAT,
             "met": not missed,
@@ -58,6 +58,8 @@ def gate_step(
             f"not fit for release: {'; '.join(missed)}. Look at the findings, or run again with other gates"
         )
     say("gate: all gates are met")
+    if not config.says_how_good:
+        say("gate: none of them says how good the model must be, so it stays a candidate: give one of the least_ gates")
     return {"met": 1.0, "promoted": float(champion is not None)}
 
 
