@@ -44,9 +44,9 @@ def synthetic(n: int, d: int, classes: int, seed: int = 0) -> tuple[InfectedEvid
         mix_survival=survival,
         mix_entropy=1 - survival,
         heldout=heldout.astype(np.float32),
+        strange=poisoned & (random.random(n) < 0.5),
         trigger_score=score,
         scored=scored,
-        filled_rule=rules.of_heldout.filled,
     )
     return infected, PurifiedEvidence(labels, logits[1], score, scored, rules.of_contradictions.filled), poisoned
 

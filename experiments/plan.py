@@ -50,7 +50,7 @@ RIVALS = {
     "ANP": ("anp", (0.05, 0.2)),
 }
 # raised when the defence decides otherwise or learns otherwise: what was measured of an older one is measured again
-DEFENCE = 7  # since patterns, halvings and batches draw other random numbers, on the device (pud/data/batches.py)
+DEFENCE = 8  # since a judge, not a count of votes, says whether a class was filled (pud/evidence/judge.py)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,22 @@ import pytest
 import torch
 
 from pud.data.images import LabelledImages
-from pud.evidence.cross_examination import CrossExaminationConfig, cross_examine, disturb, fresh, halvings
+from pud.evidence.cross_examination import (
+    CrossExaminationConfig,
+    Witness,
+    content_odds,
+    cross_examine,
+    disturb,
+    fresh,
+    halvings,
+    heldout_predictions,
+    parts,
+)
 from pud.models.contract import Classifier
 from pud.models.make import make_model
 
 CPU = torch.device("cpu")
-CONFIG = CrossExaminationConfig(splits=2, heldout_epochs=1)
+CONFIG = CrossExaminationConfig(splits=2, heldout_epochs=(1,))
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +66,11 @@ def test_no_held_out_prediction_is_the_given_label_and_most_are_what_an_image_sh
     model: Classifier, train_split: LabelledImages
 ) -> None:
     labels = train_split.labels
-    config = CrossExaminationConfig(heldout_epochs=8)
+    config = CrossExaminationConfig(heldout_epochs=(8,))
     lied = labels.copy()
     lied[:100] = 0  # the first hundred are said to be of class 0
-    heldout = cross_examine(model, train_split.images, lied, config, generator=stream(), device=CPU)
+    witnesses = cross_examine(model, train_split.images, lied, config, generator=stream(), device=CPU)
+    heldout = heldout_predictions(witnesses, lied, 10)
     assert heldout.shape == (len(labels), 10)
     assert not heldout[np.arange(len(labels)), lied].any()
     assert (heldout >= 0).all()
@@ -73,8 +84,38 @@ def test_without_splits_and_among_few_classes_nothing_is_held_out(
 ) -> None:
     images, labels = np.array(train_split.images[:50]), train_split.labels[:50]
     never = CrossExaminationConfig(splits=0)
-    assert not cross_examine(model, images, labels, never, generator=stream(), device=CPU).any()
+    assert not cross_examine(model, images, labels, never, generator=stream(), device=CPU)
+    assert not heldout_predictions([], labels, 10).any()
     few = train_split.labels < 4
     small = make_model("resnet8", [1, 28, 28], 4, [0.286], [0.353])
     images, labels = np.array(train_split.images)[few], train_split.labels[few]
-    assert not cross_examine(small, images, labels, CONFIG, generator=stream(), device=CPU).any()
+    assert not cross_examine(small, images, labels, CONFIG, generator=stream(), device=CPU)
+
+
+def test_a_witness_that_knows_nothing_is_not_heard(model: Classifier, train_split: LabelledImages) -> None:
+    """Where labels are drawn by chance there is nothing to be known."""
+    chance = torch.randint(10, (len(train_split.labels),), generator=stream()).numpy()
+    assert not cross_examine(model, np.array(train_split.images), chance, CONFIG, generator=stream(), device=CPU)
+
+
+def test_neighbours_in_a_class_stay_in_one_part() -> None:
+    labels = np.array([0, 1, 0, 1, 0, 0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(parts(labels, 2), [0, 0, 0, 0, 1, 1, 0, 1, 1, 1])
+    assert (np.diff(parts(np.zeros(1000, np.int64), 4)) >= 0).all()
+
+
+def test_images_brought_from_other_classes_look_less_like_their_given_class() -> None:
+    """Witnesses see what is shown; whoever says class 0 of images that show classes 2 and 3 is found out."""
+    random = np.random.default_rng(0)
+    shown = random.integers(0, 4, 4000)
+    labels = np.where((shown >= 2) & (random.random(4000) < 0.2), 0, shown)
+    witnesses = []
+    for known in ([0, 1], [2, 3], [0, 2], [1, 3], [0, 3], [1, 2]):
+        strength = 3.0 * (shown[:, None] == known) + random.normal(size=(4000, 2))
+        said = strength - np.log(np.exp(strength).sum(1, keepdims=True))
+        witnesses.append(Witness(np.isin(np.arange(4), known), said.astype(np.float16)))
+    odds = content_odds(witnesses, labels, 4)
+    brought, rest = (labels == 0) & (shown != 0), (labels == 0) & (shown == 0)
+    assert (odds[brought, 0][:, None] < odds[rest, 0]).mean() > 0.9
+    assert abs((odds[brought, 0] < np.median(odds[labels != 0, 0])).mean() - 0.4) < 0.2
+    assert not content_odds([], labels, 4).any()

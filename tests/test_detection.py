@@ -18,7 +18,7 @@ from pud.detectors.pud import (
     shown_variation,
 )
 from pud.detectors.que import ClassFeatures, anchored_que_scores, que_form
-from pud.evidence.contract import FilledRule, InfectedEvidence, PurifiedEvidence
+from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 from pud.evidence.disagreement import knowledge, label_doubt, mislabelling_odds
 from pud.evidence.discrimination import DiscriminationConfig
 from pud.evidence.separation import fisher_separation, two_modes
@@ -194,9 +194,9 @@ def synthetic(poison: int, seed: int, per_class: int = 300) -> InfectedEvidence:
         mix_survival=(0.9 * survival).astype(np.float32),
         mix_entropy=(1 - survival).astype(np.float32),
         heldout=np.full((len(labels), CLASSES), 0.3, np.float32),
+        strange=np.zeros(len(labels), bool),
         trigger_score=np.zeros(len(labels), np.float32),
         scored=np.zeros(CLASSES, bool),
-        filled_rule=RULES.of_heldout.filled,
     )
 
 
@@ -215,7 +215,7 @@ def after_a_round(
 
 def arrays_of(evidence: InfectedEvidence) -> dict[str, np.ndarray]:
     """Return what has a row an image."""
-    return {name: value for name, value in vars(evidence).items() if name not in ("scored", "filled_rule")}
+    return {name: value for name, value in vars(evidence).items() if name != "scored"}
 
 
 def is_poisoned(labels: np.ndarray, poison: int) -> np.ndarray:
@@ -378,6 +378,7 @@ def filled(poison: int, seed: int, *, fragile: bool) -> InfectedEvidence:
     return dataclasses.replace(
         evidence,
         heldout=votes,
+        strange=poisoned & (np.arange(len(poisoned)) % 2 == 0),
         trigger_score=score.astype(np.float32),
         scored=SCORED,
         noise_survival=turned,
@@ -414,16 +415,13 @@ def test_what_tells_apart_only_some_of_the_known_mislabelled_images_is_outweighe
         assert ((judged.verdict == POISONED) == found).mean() > 0.95
 
 
-def test_coverage_is_of_a_typical_class_and_whole_where_nothing_was_filled() -> None:
+def test_coverage_is_of_the_strange_images_and_whole_where_they_bear_no_mark() -> None:
     evidence = filled(150, 0, fragile=False)
     members = np.flatnonzero(evidence.labels == TARGET)
-    put = is_poisoned(evidence.labels, 150)
-    evidence = dataclasses.replace(evidence, heldout=from_all_classes(evidence.labels, put) + np.float32(0.09))
-    shown, known = evidence.heldout[members].argmax(1), put[members]
-    assert coverage(evidence, members, known & (shown != 3)) == 1
-    assert coverage(evidence, members, known & (shown == 3)) == 0
-    strict = FilledRule(RULES.filled_confidence, (0.5, 0.5), RULES.filled_quantiles)
-    assert coverage(dataclasses.replace(evidence, filled_rule=strict), members, ~known) == 1
+    strange = evidence.strange[members]
+    assert coverage(evidence, members, strange) == 1
+    assert coverage(evidence, members, ~strange) == 0
+    assert coverage(dataclasses.replace(evidence, scored=np.zeros(CLASSES, bool)), members, ~strange) == 1
 
 
 def test_a_filled_class_is_named_for_sure_whatever_its_separation() -> None:

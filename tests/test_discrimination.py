@@ -7,21 +7,21 @@ import pytest
 import torch
 
 from pud.data.images import LabelledImages
+from pud.evidence.contract import FilledRule
 from pud.evidence.disagreement import contradictions
 from pud.evidence.discrimination import (
     DiscriminationConfig,
+    MislabelledRule,
     discriminate,
-    lowest_are_clean,
     mislabelled,
-    outliers,
-    parted_by_odds,
 )
 from pud.models.contract import Classifier
 from pud.models.make import make_model
 
 CPU = torch.device("cpu")
 CONFIG = DiscriminationConfig(discriminator_epochs=2)
-HELDOUT, CONTRADICTIONS = CONFIG.of_heldout, CONFIG.of_contradictions
+CONTRADICTIONS = CONFIG.of_contradictions
+HALF = MislabelledRule(FilledRule(0.95, (0.012, 0.012), (0.5, 0.125)), 0.8)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def predictions_of(counts: list[int], label: int, unsure: int = 100) -> tuple[np
 
 def test_a_class_that_most_others_fill_has_mislabelled_images_without_its_natural_neighbour() -> None:
     predictions, labels = predictions_of([0, 20, 21, 19, 90, 20], label=0)
-    found = mislabelled(predictions, labels, 0, HELDOUT)
+    found = mislabelled(predictions, labels, 0, HALF)
     assert len(found) == 80
     assert 4 not in predictions[found].argmax(1)
 
@@ -53,7 +53,7 @@ def test_a_class_that_most_others_fill_has_mislabelled_images_without_its_natura
 )
 def test_a_clean_class_has_none(counts: list[int]) -> None:
     predictions, labels = predictions_of(counts, label=0)
-    assert not len(mislabelled(predictions, labels, 0, HELDOUT))
+    assert not len(mislabelled(predictions, labels, 0, HALF))
 
 
 FEW = [0, 9, 40, 9, 8, 60, 2, 9, 9, 8]  # of nearly every class, as from poison of 1 %
@@ -79,22 +79,8 @@ def test_a_purified_model_sees_that_few_of_nearly_every_class_or_many_of_most_fi
     ],
 )
 def test_a_class_is_filled_by_the_quantiles_of_what_the_others_sent(sent: list[int], filled: bool) -> None:
-    assert HELDOUT.filled.holds(np.array([500, *sent]), 0, 1000) == filled
-    assert not HELDOUT.filled.holds(np.array([500, *[1] * 9]), 0, 10)  # an image is no filling, whatever its share
-
-
-@pytest.mark.parametrize(
-    ("counts", "distance", "found"),
-    [([0, 40, 300, 0, 0, 0], 12, 40), ([0, 40, 300, 0, 0, 0], 2, 0), ([0, 2, 0, 0, 0], 12, 0)],
-)
-def test_outliers_show_one_other_class_and_lie_far_from_their_own(
-    counts: list[int], distance: float, found: int
-) -> None:
-    predictions, labels = predictions_of(counts, label=0, unsure=400)
-    features = np.random.default_rng(0).normal(size=(len(labels), 4))
-    features[: counts[1], 0] += distance
-    assert not len(mislabelled(predictions, labels, 0, HELDOUT))
-    np.testing.assert_array_equal(outliers(features, predictions, labels, 0, CONFIG), np.arange(found))
+    assert HALF.filled.holds(np.array([500, *sent]), 0, 1000) == filled
+    assert not HALF.filled.holds(np.array([500, *[1] * 9]), 0, 10)  # an image is no filling, whatever its share
 
 
 def stolen_into_class_0(split: LabelledImages, every: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -108,18 +94,17 @@ def only_class_0(rows: np.ndarray) -> list[np.ndarray]:
     return [rows, *[rows[:0]] * 9]
 
 
-@pytest.mark.parametrize(("named", "doubted"), [(1, False), (4, True)])
+@pytest.mark.parametrize("named", [1, 4])
 def test_images_with_the_trigger_score_above_clean_ones(
-    named: int, doubted: bool, model: Classifier, train_split: LabelledImages
+    named: int, model: Classifier, train_split: LabelledImages
 ) -> None:
     """One in ``named`` of those with the trigger is known; where few are, a purified model's odds part the class."""
     images, labels, stolen = stolen_into_class_0(train_split, 3)
-    config = replace(CONFIG, discriminator_epochs=4)
+    config = replace(CONFIG, discriminator_epochs=4, contradiction_matched=3)
     odds = np.where(stolen, 4, -4) + np.random.default_rng(0).normal(size=len(labels))
-    refine = parted_by_odds(odds, config) if doubted else lowest_are_clean(config)
     found = only_class_0(np.flatnonzero(stolen)[::named])
     score, scored = discriminate(
-        model, images, labels, train_split.labels, found, refine, 3, config, generator=stream(), device=CPU
+        model, images, labels, train_split.labels, found, odds, config, generator=stream(), device=CPU
     )
     np.testing.assert_array_equal(scored, np.arange(10) == 0)
     assert not score[labels != 0].any()
@@ -130,7 +115,7 @@ def test_where_nothing_is_mislabelled_nothing_is_scored(model: Classifier, train
     images, labels = np.array(train_split.images[:50]), train_split.labels[:50]
     nothing = [np.zeros(0, np.int64)] * 10
     score, scored = discriminate(
-        model, images, labels, labels, nothing, lowest_are_clean(CONFIG), 3, CONFIG, generator=stream(), device=CPU
+        model, images, labels, labels, nothing, np.zeros(50), CONFIG, generator=stream(), device=CPU
     )
     assert not score.any()
     assert not scored.any()
@@ -143,23 +128,13 @@ def test_a_limit_of_as_many_clean_images_as_mislabelled_ones_is_one_for_each(
     found, count = only_class_0(np.flatnonzero(stolen)), int(stolen.sum())
 
     def score(matched: int, limit: int) -> np.ndarray:
-        config = replace(CONFIG, discriminator_epochs=1, discriminator_passes=1, matched_limit=limit)
-        how, true = lowest_are_clean(config), train_split.labels
-        return discriminate(model, images, labels, true, found, how, matched, config, generator=stream(), device=CPU)[0]
+        more = {"contradiction_matched": matched, "matched_limit": limit}
+        config = replace(CONFIG, discriminator_epochs=1, discriminator_passes=1, **more)
+        true, odds = train_split.labels, np.zeros(len(labels))
+        return discriminate(model, images, labels, true, found, odds, config, generator=stream(), device=CPU)[0]
 
     np.testing.assert_array_equal(score(3, count), score(1, 10 * count))
     assert not np.array_equal(score(3, 3 * count), score(1, 10 * count))
-
-
-def test_what_is_learned_next_are_the_lowest_scores_as_clean_or_the_two_modes_of_scores_and_odds() -> None:
-    members, scores = np.arange(100, 200), np.arange(100) / 100
-    found, clean = lowest_are_clean(CONFIG)(members, scores, np.array([105, 190]))
-    np.testing.assert_array_equal(found, [105, 190])
-    np.testing.assert_array_equal(clean, np.setdiff1d(np.arange(100, 130), [105]))
-    odds = np.where(np.arange(200) >= 150, 8, -8)
-    found, clean = parted_by_odds(odds, CONFIG)(members, scores, found)
-    np.testing.assert_array_equal(found, np.arange(150, 200))
-    np.testing.assert_array_equal(clean, np.arange(100, 150))
 
 
 def test_a_purified_model_is_heard_where_it_contradicts_the_label() -> None:

@@ -51,7 +51,6 @@ def test_evidence_of_an_infected_model_has_the_shapes_it_promises(
     model: Classifier, sample: tuple[np.ndarray, np.ndarray]
 ) -> None:
     arrays = vars(probed(model, sample))
-    assert arrays.pop("filled_rule") == FilledRule(0.95, (0.012, 0.012), (0.5, 0.125))
     assert {name: (value.shape, value.dtype) for name, value in arrays.items()} == {
         "labels": ((N,), np.int64),
         "logits": ((N, 10), np.float32),
@@ -60,6 +59,7 @@ def test_evidence_of_an_infected_model_has_the_shapes_it_promises(
         "mix_survival": ((N,), np.float32),
         "mix_entropy": ((N,), np.float32),
         "heldout": ((N, 10), np.float32),
+        "strange": ((N,), np.bool_),
         "trigger_score": ((N,), np.float32),
         "scored": ((10,), np.bool_),
     }

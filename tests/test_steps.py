@@ -367,7 +367,7 @@ def test_evidence_that_is_not_finite_says_nothing(chain: Path, tmp_path: Path) -
 def test_a_probe_whose_rule_for_filled_classes_cannot_be_is_refused(rule: Any, chain: Path, tmp_path: Path) -> None:
     copied(chain, tmp_path, "probe")
     about = json.loads((tmp_path / "probe/probe.json").read_text())
-    (tmp_path / "probe/probe.json").write_text(json.dumps({**about, "filled_rule": rule}))
+    (tmp_path / "probe/probe.json").write_text(json.dumps({**about, "rounds_done": 1, "filled_rule": rule}))
     with pytest.raises(InputError, match=r"filled_rule|FilledRule"):
         load_evidence(tmp_path / "probe")
 

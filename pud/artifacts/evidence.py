@@ -13,7 +13,7 @@ from pud.base.errors import InputError
 from pud.base.files import read_json, within, write_json
 from pud.evidence.contract import FilledRule, InfectedEvidence, PurifiedEvidence
 
-FORMAT, OLDER = "pud-probe/3", "pud-probe/2"
+FORMAT, OLDER = "pud-probe/4", ("pud-probe/3", "pud-probe/2")
 MARK, ARRAYS = "probe.json", "probe.safetensors"
 MAXIMUM_BYTES = 8 << 30
 SHAPES = {  # of the arrays of both types: kind of number, and a letter a dimension: images, classes, features
@@ -24,6 +24,7 @@ SHAPES = {  # of the arrays of both types: kind of number, and a letter a dimens
     "mix_survival": ("f", "n"),
     "mix_entropy": ("f", "n"),
     "heldout": ("f", "nk"),
+    "strange": ("b", "n"),
     "trigger_score": ("f", "n"),
     "scored": ("b", "k"),
 }
@@ -40,8 +41,9 @@ def save_evidence(folder: Path, evidence: InfectedEvidence | PurifiedEvidence, a
     }
     _check_finite(arrays, "the model's")
     save_file(arrays, folder / ARRAYS)
-    rule = dataclasses.asdict(evidence.filled_rule)
-    write_json(folder / MARK, {"format": FORMAT, "images": len(evidence.labels), "filled_rule": rule, **about})
+    if isinstance(evidence, PurifiedEvidence):
+        about = {**about, "filled_rule": dataclasses.asdict(evidence.filled_rule)}
+    write_json(folder / MARK, {"format": FORMAT, "images": len(evidence.labels), **about})
 
 
 def load_evidence(folder: Path) -> tuple[InfectedEvidence | PurifiedEvidence, dict[str, Any]]:
@@ -51,18 +53,14 @@ def load_evidence(folder: Path) -> tuple[InfectedEvidence | PurifiedEvidence, di
         InputError: the folder is incomplete, of an older version, or its file corrupt.
     """
     folder, path = Path(folder), Path(folder) / ARRAYS
-    if read_json(folder / MARK, FORMAT, OLDER)["format"] == OLDER:
+    if read_json(folder / MARK, FORMAT, *OLDER)["format"] in OLDER:
         raise InputError(f"{folder} is a probe of an older version of pud: probe again")
-    kinds = {"rounds_done": int, "adversarial_share": list, "settings": dict, "filled_rule": dict}
-    about = read_json(folder / MARK, FORMAT, **kinds)
-    try:
-        rule = from_mapping(FilledRule, about["filled_rule"])
-    except TypeError as error:
-        raise InputError(f"{folder / MARK} has a filled_rule that lacks something ({error}): probe again") from error
-    kind = PurifiedEvidence if about["rounds_done"] else InfectedEvidence
+    about = read_json(folder / MARK, FORMAT, rounds_done=int, adversarial_share=list, settings=dict)
+    more = {"filled_rule": _filled_rule(folder)} if about["rounds_done"] else {}
+    kind: type[Any] = PurifiedEvidence if about["rounds_done"] else InfectedEvidence
     try:
         arrays = load_file(within(path, MAXIMUM_BYTES))
-        evidence = kind(**arrays, filled_rule=rule)
+        evidence = kind(**arrays, **more)
         _check_shapes(arrays)
     except InputError:
         raise
@@ -70,6 +68,14 @@ def load_evidence(folder: Path) -> tuple[InfectedEvidence | PurifiedEvidence, di
         raise InputError(f"{path} is missing or corrupt ({error}): probe again") from error
     _check_finite(arrays, f"{folder}: its")
     return evidence, about
+
+
+def _filled_rule(folder: Path) -> FilledRule:
+    """Read the rule by which a purified model's contradictions fill a class."""
+    try:
+        return from_mapping(FilledRule, read_json(folder / MARK, FORMAT, filled_rule=dict)["filled_rule"])
+    except TypeError as error:
+        raise InputError(f"{folder / MARK} has a filled_rule that lacks something ({error}): probe again") from error
 
 
 def _check_shapes(arrays: dict[str, np.ndarray]) -> None:

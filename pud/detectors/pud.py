@@ -320,15 +320,11 @@ def target_confidence(separation: float, target: bool, filled: bool, config: Det
 
 
 def coverage(evidence: InfectedEvidence, members: np.ndarray, accused: np.ndarray) -> float:
-    """Return the share of what held-out predictions know to be put into a class that is accused (bool, (m,)).
-
-    The median over the other classes, of which some are natural neighbours; 1 where they see nothing filled.
-    """
-    label, predictions, rule = evidence.labels[members[0]], evidence.heldout[members], evidence.filled_rule
-    counts, named = rule.counts(predictions), rule.counts(predictions[accused])
-    if not rule.holds(counts, label, len(members)):
+    """Return the share of a class's strange members that is accused (bool, (m,)), 1 where they bear no mark."""
+    strange = evidence.strange[members]
+    if not evidence.scored[evidence.labels[members[0]]] or not strange.any():
         return 1.0
-    return float(np.median(np.delete(named / np.maximum(counts, 1), label)))
+    return float(accused[strange].mean())
 
 
 def is_filled_with_believed(

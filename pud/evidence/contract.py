@@ -43,9 +43,9 @@ class InfectedEvidence:
     mix_entropy: float32 (n,), mean entropy of the predictions on these mixtures, in nats. All three are zero where the
     probe made no draws. heldout: float32 (n, k), mean probability of each class by held-out classifiers, which were
     trained without the image's class; zero for the given label, and everywhere where there are none.
-    scored: bool (k,), the classes that seem to hold mislabelled images; of their images trigger_score, float32 (n,),
-    says how much they look like these: log odds of a discriminator, zero in other classes.
-    filled_rule: when ``heldout`` says that a class is filled.
+    strange: bool (n,), the images that look no more like their given class than most images of other classes do.
+    scored: bool (k,), the classes whose strange images bear a mark that can be learned; of their images trigger_score,
+    float32 (n,), says how surely they bear it and are of another class: log odds of a judge, zero in other classes.
     """
 
     labels: np.ndarray
@@ -55,9 +55,9 @@ class InfectedEvidence:
     mix_survival: np.ndarray
     mix_entropy: np.ndarray
     heldout: np.ndarray
+    strange: np.ndarray
     trigger_score: np.ndarray
     scored: np.ndarray
-    filled_rule: FilledRule
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,20 @@ from pud.base.processes import gathered, own_batches
 from pud.base.progress import track
 from pud.data.batches import Batches, RandomStream
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
-from pud.evidence.cross_examination import CrossExaminationConfig, cross_examine
+from pud.evidence.cross_examination import CrossExaminationConfig, content_odds, cross_examine, heldout_predictions
 from pud.evidence.disagreement import contradictions, mislabelling_odds
 from pud.evidence.discrimination import (
     DiscriminationConfig,
     discriminate,
-    lowest_are_clean,
     mislabelled,
-    outliers,
-    parted_by_odds,
 )
+from pud.evidence.judge import JudgeConfig, examine_labels
 from pud.models.contract import Classifier
 from pud.models.folded import fold_batchnorm
 
 
 @dataclass(frozen=True)
-class ProbeConfig(CrossExaminationConfig, DiscriminationConfig):
+class ProbeConfig(CrossExaminationConfig, JudgeConfig, DiscriminationConfig):
     """How a model is probed. Perturbations are of an infected model only; epsilon, steps, step_size: of PGDConfig."""
 
     noise_draws: Annotated[int, "How often every image is made noisy."] = 3
@@ -69,16 +67,13 @@ def probe_infected(
     logits, features = predictions(fast, images, device, config.batch_size)
     noise, mix, entropy = survival(fast, images, labels, config, generator=generator, device=device)
     attacked = attack(fast, images, labels, config, generator=generator, device=device)
-    heldout = cross_examine(model, images, labels, config, generator=generator, device=device)
-    rule, classes = config.of_heldout, range(logits.shape[1])
-    found = [mislabelled(heldout, labels, label, rule) for label in classes]
-    found = [
-        rows if len(rows) else outliers(features, heldout, labels, label, config)
-        for label, rows in zip(classes, found, strict=True)
-    ]
-    shown, refine = heldout.argmax(1), lowest_are_clean(config)
-    score, scored = discriminate(
-        model, images, labels, shown, found, refine, rule.matched, config, generator=generator, device=device
+    witnesses, classes = (
+        cross_examine(model, images, labels, config, generator=generator, device=device),
+        logits.shape[1],
+    )
+    heldout, odds = (ask(witnesses, labels, classes) for ask in (heldout_predictions, content_odds))
+    strange, score, scored = examine_labels(
+        model, images, labels, heldout, odds, config, generator=generator, device=device
     )
     evidence = InfectedEvidence(
         labels=labels,
@@ -88,9 +83,9 @@ def probe_infected(
         mix_survival=mix,
         mix_entropy=entropy,
         heldout=heldout,
+        strange=strange,
         trigger_score=score,
         scored=scored,
-        filled_rule=rule.filled,
     )
     return evidence, attacked
 
@@ -115,10 +110,8 @@ def probe_purified(
     contradicted = contradictions(logits, labels)
     enough = len(classes) >= config.minimum_classes
     found = [mislabelled(contradicted, labels, label, rule) if enough else labels[:0] for label in classes]
-    shown, refine = contradicted.argmax(1), parted_by_odds(mislabelling_odds(logits, labels), config)
-    score, scored = discriminate(
-        model, images, labels, shown, found, refine, rule.matched, config, generator=generator, device=device
-    )
+    shown, odds = contradicted.argmax(1), mislabelling_odds(logits, labels)
+    score, scored = discriminate(model, images, labels, shown, found, odds, config, generator=generator, device=device)
     return PurifiedEvidence(labels, logits, score, scored, rule.filled), attacked
 
 

@@ -1,0 +1,151 @@
+"""A judge: what is learnable and no content sends images to a class, told on what it never saw."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from pud.data.images import LabelledImages
+from pud.evidence.judge import (
+    IMAGES,
+    SOURCES,
+    Court,
+    JudgeConfig,
+    Judgement,
+    Suspects,
+    auroc,
+    discoveries,
+    examine_labels,
+)
+from pud.models.contract import Classifier
+from pud.models.make import make_model
+
+CPU = torch.device("cpu")
+CONFIG = JudgeConfig()
+TARGET = 0
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    return make_model("resnet8", [1, 28, 28], 10, [0.286], [0.353])
+
+
+def stream(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def brought(split: LabelledImages, *, marked: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images of which every fourth of the other classes has label 0, with a white square on it if marked."""
+    images = np.array(split.images)
+    stolen = (np.arange(len(split.labels)) % 4 == 0) & (split.labels != TARGET)
+    if marked:
+        images[stolen, :, -4:, -4:] = 255
+    return images, np.where(stolen, TARGET, split.labels), stolen
+
+
+def as_witnesses_see(split: LabelledImages, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out predictions and content odds of witnesses that mostly know what is shown."""
+    random, rows = np.random.default_rng(seed), np.arange(len(split.labels))
+    seen = random.random((len(rows), 10)).astype(np.float32)
+    seen[rows, split.labels] += 2
+    return seen / seen.sum(1, keepdims=True), np.log(seen)
+
+
+def judgements(rates: dict[int, float], kind: str = SOURCES, error: float = 0.03) -> list[Judgement]:
+    return [Judgement(label, kind, rate, error) for label, rate in rates.items()]
+
+
+HONEST = dict(enumerate([0.61, 0.48, 0.55, 0.63, 0.44, 0.57, 0.59, 0.52, 0.6]))
+
+
+def test_auroc_is_how_often_one_exceeds_another() -> None:
+    random = np.random.default_rng(0)
+    upper, lower = random.integers(0, 9, 40) + 1.0, random.integers(0, 9, 70) * 1.0
+    wanted = roc_auc_score(np.repeat([1, 0], [40, 70]), np.concatenate([upper, lower]))
+    np.testing.assert_allclose(auroc(upper, lower), wanted)
+
+
+def test_honest_classes_are_not_accused_however_many() -> None:
+    assert not discoveries([], CONFIG)
+    assert not discoveries(judgements(HONEST) + judgements(HONEST, IMAGES), CONFIG)
+
+
+def test_a_class_with_a_mark_stands_out_among_honest_ones() -> None:
+    assert discoveries(judgements({**HONEST, 9: 0.86}), CONFIG) == {9}
+    assert not discoveries(judgements({**HONEST, 9: 0.68}), CONFIG)
+
+
+def test_a_mark_in_every_class_or_in_the_only_one_that_was_asked_about_is_found() -> None:
+    assert discoveries(judgements(dict.fromkeys(range(10), 0.95)), CONFIG) == set(range(10))
+    assert discoveries(judgements({3: 0.95}), CONFIG) == {3}
+
+
+def test_what_few_images_say_counts_less() -> None:
+    assert discoveries(judgements({**HONEST, 9: 0.84}, error=0.02), CONFIG) == {9}
+    assert not discoveries(judgements({**HONEST, 9: 0.84}, error=0.15), CONFIG)
+
+
+def test_honest_images_match_in_what_they_show(train_split: LabelledImages) -> None:
+    _, labels, stolen = brought(train_split, marked=False)
+    heldout, odds = as_witnesses_see(train_split)
+    suspects = Suspects.of(TARGET, labels, odds[:, TARGET], heldout, CONFIG.judge_clear)
+    assert suspects.strange[stolen].mean() > 0.4
+    assert not suspects.strange[labels != TARGET].any()
+    assert not (suspects.strange & suspects.clear).any()
+    rows = suspects.matching(suspects.strange, labels != TARGET, 2, stream())
+    wanted = np.bincount(suspects.shown[suspects.strange], minlength=10)
+    got = np.bincount(labels[rows], minlength=10)
+    assert got[TARGET] == 0
+    assert (got <= 2 * wanted).all()
+    assert got.sum() > wanted.sum()
+    assert suspects.honest[rows].all()
+
+
+@pytest.fixture(scope="module")
+def examined(model: Classifier, train_split: LabelledImages) -> dict[bool, tuple[np.ndarray, ...]]:
+    """Strange images, scores and scored classes with a mark and without one, and what was brought."""
+    found = {}
+    for marked in (True, False):
+        images, labels, stolen = brought(train_split, marked=marked)
+        heldout, odds = as_witnesses_see(train_split)
+        found[marked] = (
+            *examine_labels(model, images, labels, heldout, odds, CONFIG, generator=stream(), device=CPU),
+            labels,
+            stolen,
+        )
+    return found
+
+
+def test_a_mark_on_what_was_brought_into_a_class_names_the_class_and_parts_it(
+    examined: dict[bool, tuple[np.ndarray, ...]],
+) -> None:
+    strange, score, scored, labels, stolen = examined[True]
+    np.testing.assert_array_equal(np.flatnonzero(scored), [TARGET])
+    assert strange[stolen].mean() > 0.4
+    assert not score[labels != TARGET].any()
+    assert auroc(score[stolen], score[(labels == TARGET) & ~stolen]) > 0.95
+
+
+def test_label_noise_without_a_mark_names_no_class(examined: dict[bool, tuple[np.ndarray, ...]]) -> None:
+    """As many images were brought into the class, and are as strange there."""
+    strange, score, scored, _, stolen = examined[False]
+    assert strange[stolen].mean() > 0.4
+    assert not scored.any()
+    assert not score.any()
+
+
+def test_a_class_with_too_few_strange_images_is_not_asked_about(model: Classifier, train_split: LabelledImages) -> None:
+    images, labels = np.array(train_split.images), train_split.labels
+    heldout, odds = as_witnesses_see(train_split)
+    suspects = Suspects.of(TARGET, labels, odds[:, TARGET], heldout, CONFIG.judge_clear)
+    court = Court(model, images, labels, replace(CONFIG, judge_least=10_000), stream(), CPU)
+    assert not court.judgements(TARGET, suspects)
+
+
+def test_without_witnesses_nothing_is_found(model: Classifier, train_split: LabelledImages) -> None:
+    images, labels = np.array(train_split.images), train_split.labels
+    nothing = np.zeros((len(labels), 10), np.float32)
+    found = examine_labels(model, images, labels, nothing, nothing, CONFIG, generator=stream(), device=CPU)
+    assert not any(one.any() for one in found)
