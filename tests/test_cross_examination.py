@@ -42,13 +42,16 @@ def test_halvings_are_even_and_part_every_two_classes(classes: int, least: int, 
     assert not np.array_equal(halves, halvings(classes, least, stream(1)).numpy())
 
 
-def test_a_fresh_model_is_of_the_same_kind_and_knows_nothing(model: Classifier) -> None:
+def test_a_fresh_network_is_small_whatever_the_model_is_and_knows_nothing(model: Classifier) -> None:
     one, again, other = fresh(model, stream()), fresh(model, stream()), fresh(model, stream(1))
-    assert one.state_dict().keys() == model.state_dict().keys()
     assert torch.equal(one.head.weight, again.head.weight)
     assert not torch.equal(one.head.weight, other.head.weight)
     assert not torch.equal(one.head.weight, model.head.weight)
-    assert torch.equal(one.mean, model.mean)
+    large = make_model("resnet18", [3, 32, 32], 7, [0.5, 0.4, 0.3], [0.2, 0.2, 0.3])
+    small = fresh(large, stream())
+    assert sum(weight.numel() for weight in small.parameters()) < 100_000
+    assert (small.input_shape, small.classes) == (large.input_shape, 7)
+    assert torch.equal(small.mean, large.mean)
 
 
 def test_disturbed_images_keep_their_shape_and_range() -> None:

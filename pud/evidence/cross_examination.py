@@ -21,8 +21,10 @@ from pud.base.config import Count, Range, Share
 from pud.evidence.separation import fisher_direction
 from pud.models.contract import Classifier
 from pud.models.inference import logits
+from pud.models.make import make_model
 from pud.models.training import TrainConfig, train
 
+SMALL = "resnet8"
 FOLDS = 4
 LEAST = -8.0  # log probability below which one is as unlikely as another
 
@@ -55,8 +57,14 @@ class Witness:
 
 
 def fresh(model: Classifier, generator: torch.Generator) -> Classifier:
-    """Return an untrained model of the same kind."""
-    return model.rebuild(int(torch.randint(2**31, (1,), generator=generator)))
+    """Return an untrained small network for the images and classes of a model, on its device, whatever its own kind is.
+
+    Dozens are trained on parts of the data, so that a large one would take long and know its images by heart; and
+    nobody's factory draws its weights.
+    """
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    mean, std = model.mean.flatten().tolist(), model.std.flatten().tolist()
+    return make_model(SMALL, model.input_shape, model.classes, mean, std, seed=seed).to(model.mean.device)
 
 
 def disturb(images: Tensor, config: CrossExaminationConfig, generator: torch.Generator) -> Tensor:
@@ -93,11 +101,11 @@ def cross_examine(
     generator: torch.Generator,
     device: torch.device,
 ) -> list[Witness]:
-    """Return what witnesses of the kind of ``model`` say of uint8 images (n, c, h, w) with labels (n,).
+    """Return what witnesses say of uint8 images (n, c, h, w) with labels (n,).
 
     None with too few classes.
     """
-    classes, witnesses = model.head.out_features, list[Witness]()
+    classes, witnesses = model.classes, list[Witness]()
     if not config.splits or classes < config.minimum_classes:
         return witnesses
     for half in halvings(classes, config.splits, generator).numpy():
