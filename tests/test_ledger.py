@@ -199,7 +199,9 @@ def test_outside_of_git_no_tree_is_clean(checkout: Path) -> None:
 
 
 def test_all_that_a_run_loads_of_pud_is_among_what_decides_but_how_it_is_started_and_told() -> None:
-    loaded = {name for name in sys.modules if name.startswith("pud.")}  # by this file, and perhaps more
+    told = "import sys, experiments.first_runs; print(*sys.modules)"  # of its own process: tests make modules of theirs
+    names = subprocess.run([sys.executable, "-c", told], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    loaded = {name for name in names.split() if name.startswith("pud.")}
     known = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in sources(ROOT)}
     assert {name.split(".")[1] for name in loaded - known} <= {"platform", "reporting"}
     assert known >= {"pud.detectors.pud", "pud.evidence.probing", "pud.defences.pud", "pud.attacks.badnets"}

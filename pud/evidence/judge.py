@@ -36,8 +36,8 @@ MEDIAN_OF_HALF_NORMAL = 0.6745  # in standard deviations
 class JudgeConfig:
     """How a judge is trained and when it is believed.
 
-    null: mean and deviation of its AUROC in honest classes before the classes of these data say better, and how many
-    classes that counts for (CIFAR-10, development half, seed 0, no poison: 0.55 and 0.07 over eight classes).
+    judge_null: before the classes of these data say better. On CIFAR-10 (development half, seed 0, no poison, nine
+    classes): 0.57 and, beyond the error of measurement, 0.08.
     """
 
     judge_epochs: Annotated[Count, "Training of a judge, at most."] = 20
@@ -46,7 +46,8 @@ class JudgeConfig:
     judge_matched: Annotated[Count, "Honest images for each strange one."] = 3
     judge_clear: Annotated[Share, "Of a class, the images that look like it most."] = 0.3
     judge_least: Annotated[Count, "Strange images that a class must have to be asked about."] = 10
-    judge_null: Annotated[tuple[Share, Part, Count], "Its AUROC in honest classes."] = (0.55, 0.07, 10)
+    judge_null: Annotated[tuple[Share, Share], "Its AUROC in honest classes: mean and deviation."] = (0.57, 0.08)
+    judge_null_classes: Annotated[Count, "How many classes of the data that counts for."] = 10
     judge_discoveries: Annotated[Part, "False discovery rate."] = 0.01
     judge_passes: Annotated[Count, "How often the images of an accused class are parted anew."] = 2
 
@@ -202,7 +203,7 @@ def discoveries(judgements: list[Judgement], config: JudgeConfig) -> set[int]:
     """
     if not judgements:
         return set()
-    mean, deviation, weight = config.judge_null
+    (mean, deviation), weight = config.judge_null, config.judge_null_classes
     tested: list[tuple[float, int]] = []
     for kind in (SOURCES, IMAGES):
         found = [one for one in judgements if one.unseen == kind]
