@@ -77,6 +77,13 @@ def test_a_class_with_a_mark_stands_out_among_honest_ones() -> None:
     assert not discoveries(judgements({**HONEST, 9: 0.68}), CONFIG)
 
 
+def test_what_a_judge_knows_of_images_but_not_of_source_classes_is_content() -> None:
+    both = [Judgement(9, SOURCES, 0.6, 0.03), Judgement(9, IMAGES, 0.9, 0.03)]
+    honest = judgements(HONEST) + judgements(HONEST, IMAGES)
+    assert not discoveries(honest + both, CONFIG)
+    assert discoveries(honest + both[1:], CONFIG) == {9}  # all from one source: there is no other to be asked about
+
+
 def test_a_mark_in_every_class_or_in_the_only_one_that_was_asked_about_is_found() -> None:
     assert discoveries(judgements(dict.fromkeys(range(10), 0.95)), CONFIG) == set(range(10))
     assert discoveries(judgements({3: 0.95}), CONFIG) == {3}

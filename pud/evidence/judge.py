@@ -9,7 +9,8 @@ learned; what is content shows more clearly in the images that look like the cla
 
 How often a judge ranks a strange image above an honest one (AUROC, of the harder of both comparisons) is compared with
 what the other classes of the same data give: an empirical null (Efron 2004), with the false discovery rate over all
-comparisons held (Benjamini and Hochberg 1995).
+classes held (Benjamini and Hochberg 1995). It must know both, images and source classes that it never saw; where most
+strange images are from one source, as when a trigger acts on that alone, images.
 """
 
 from dataclasses import dataclass
@@ -145,7 +146,9 @@ class Court:
         counts = np.bincount(suspects.shown[strange], minlength=len(np.unique(self.labels)))
         place = np.argsort(np.argsort(-counts, kind="stable"))
         by_source = np.isin(place % 4, (0, 3))  # the largest source here, the next two there, and so on
-        splits = {SOURCES: by_source[suspects.shown], IMAGES: halves}
+        splits = {IMAGES: halves}
+        if counts.max() <= counts.sum() / 2:  # else most are from one source, and a trigger may act on that alone
+            splits[SOURCES] = by_source[suspects.shown]
         found = [self.judgement(label, suspects, unseen, side, halves) for unseen, side in splits.items()]
         return [one for one in found if one]
 
@@ -197,14 +200,12 @@ class Court:
 
 
 def discoveries(judgements: list[Judgement], config: JudgeConfig) -> set[int]:
-    """Return the classes whose judges know more than those of honest classes do.
+    """Return the classes whose judges know more than those of honest classes do, of all that they never saw.
 
     The null is the median and the deviation below it, since a mark only raises an AUROC, together with ``judge_null``.
     """
-    if not judgements:
-        return set()
     (mean, deviation), weight = config.judge_null, config.judge_null_classes
-    tested: list[tuple[float, int]] = []
+    chances: dict[int, float] = {}
     for kind in (SOURCES, IMAGES):
         found = [one for one in judgements if one.unseen == kind]
         if not found:
@@ -215,12 +216,13 @@ def discoveries(judgements: list[Judgement], config: JudgeConfig) -> set[int]:
         spread = max(0.0, below**2 - np.median(errors) ** 2)
         centre = (len(found) * middle + weight * mean) / (len(found) + weight)
         variance = (len(found) * spread + weight * deviation**2) / (len(found) + weight)
-        chances = scipy.stats.norm.sf((rates - centre) / np.sqrt(errors**2 + variance))
-        tested += [(float(chance), one.label) for chance, one in zip(chances, found, strict=True)]
-    tested.sort()
-    holds = [chance <= config.judge_discoveries * place / len(tested) for place, (chance, _) in enumerate(tested, 1)]
-    last = max((place for place, held in enumerate(holds, 1) if held), default=0)
-    return {label for _, label in tested[:last]}
+        tails = scipy.stats.norm.sf((rates - centre) / np.sqrt(errors**2 + variance))
+        for one, tail in zip(found, tails, strict=True):
+            chances[one.label] = max(chances.get(one.label, 0.0), float(tail))
+    ranked = sorted(chances, key=chances.__getitem__)
+    limits = [config.judge_discoveries * place / len(ranked) for place in range(1, len(ranked) + 1)]
+    last = max((place for place, label in enumerate(ranked, 1) if chances[label] <= limits[place - 1]), default=0)
+    return set(ranked[:last])
 
 
 def examine_labels(
