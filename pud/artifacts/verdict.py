@@ -5,10 +5,9 @@ from typing import Any
 
 from pud.base.files import read_json, write_json
 from pud.data.images import TRAINING
-from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
+from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND, NOTHING_KNOWN
 
 FORMAT, FILE = "pud-verdict/1", "verdict.json"
-NOTHING_KNOWN = 0.5  # confidence
 NOT_TRAINED_ON = (  # why nobody can say that there is no backdoor
     "these are not the pictures that the model was trained on, so a trigger need not be among them: give its training "
     "data, with their labels"

@@ -9,6 +9,7 @@ import numpy as np
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 
 BACKDOOR, NONE_FOUND, CANNOT_BE_JUDGED = "backdoor", "none found", "cannot be judged"  # what is said of a data set
+NOTHING_KNOWN = 0.5  # confidence in what is said of a data set, or of a class
 CLEAN, UNSURE, POISONED = "clean", "unsure", "poisoned"  # and of an image
 
 

@@ -33,13 +33,12 @@ from threadpoolctl import threadpool_limits
 
 from pud.base.config import Count, Part, Range, Share
 from pud.base.progress import track
-from pud.detectors.contract import CLEAN, POISONED, UNSURE, Detection, Detector
+from pud.detectors.contract import CLEAN, NOTHING_KNOWN, POISONED, UNSURE, Detection, Detector
 from pud.detectors.que import ClassFeatures, refined_que_scores
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 from pud.evidence.disagreement import contradictions, knowledge, label_doubt, mislabelling_odds
 from pud.evidence.separation import TWO_POPULATIONS, fisher_separation, two_modes
 
-NOTHING_KNOWN = 0.5  # confidence in what is said of a class
 SLOPE = 4.0  # of the confidence in a target, by its separation: hard clean images reach 4.5, poison lies above 6.4
 
 

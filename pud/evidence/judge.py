@@ -111,8 +111,7 @@ def drawn(pool: np.ndarray, count: int, generator: torch.Generator) -> np.ndarra
 
 def auroc(upper: np.ndarray, lower: np.ndarray) -> float:
     """Return how often a score of ``upper`` (a,) exceeds one of ``lower`` (b,), a draw counting half."""
-    ranks = scipy.stats.rankdata(np.concatenate([upper, lower]))[: len(upper)]
-    return float((ranks.sum() - len(upper) * (len(upper) + 1) / 2) / (len(upper) * len(lower)))
+    return float(scipy.stats.mannwhitneyu(upper, lower).statistic / (len(upper) * len(lower)))
 
 
 @dataclass(frozen=True)

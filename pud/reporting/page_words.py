@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from pud.data.images import OTHER, TRAINING, UNLABELLED
-from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
+from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND, NOTHING_KNOWN
 
 SCAN, DEFENCE, REPAIR, REHEARSAL = "scan", "defence", "repair", "rehearsal"
 KINDS = {SCAN: "Scan", DEFENCE: "Defence", REPAIR: "Repair", REHEARSAL: "Rehearsal"}
@@ -27,7 +27,7 @@ NAMED = 10  # classes in a table
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # of Unicode's categories: what is not seen, or turns text round
 JOINERS = "\u200c\u200d"  # which Persian, Indian scripts and emoji are written with
 FEW = 3
-SURE, NOTHING_KNOWN = 0.995, 0.5
+SURE = 0.995
 
 
 def visible(text: object, keep: str = "\n") -> str:
