@@ -85,8 +85,14 @@ def test_what_a_judge_knows_of_images_but_not_of_source_classes_is_content() -> 
 
 
 def test_a_mark_in_every_class_or_in_the_only_one_that_was_asked_about_is_found() -> None:
-    assert discoveries(judgements(dict.fromkeys(range(10), 0.95)), CONFIG) == set(range(10))
-    assert discoveries(judgements({3: 0.95}), CONFIG) == {3}
+    assert discoveries(judgements(dict.fromkeys(range(10), 0.83)), CONFIG) == set(range(10))
+    assert discoveries(judgements({3: 0.83}), CONFIG) == {3}
+
+
+def test_where_judges_know_much_of_honest_classes_as_much_of_another_is_nothing() -> None:
+    rates = dict(enumerate([0.78, 0.52, 0.6, 0.79, 0.66, 0.73, 0.49, 0.58, 0.8]))
+    assert discoveries(judgements({9: 0.81}), CONFIG) == {9}
+    assert not discoveries(judgements({**rates, 9: 0.81}), CONFIG)
 
 
 def test_what_few_images_say_counts_less() -> None:
@@ -148,7 +154,8 @@ def test_a_class_with_too_few_strange_images_is_not_asked_about(model: Classifie
     heldout, odds = as_witnesses_see(train_split)
     suspects = Suspects.of(TARGET, labels, odds[:, TARGET], heldout, CONFIG.judge_clear)
     court = Court(model, images, labels, replace(CONFIG, judge_least=10_000), stream(), CPU)
-    assert not court.judgements(TARGET, suspects)
+    assert court.of_images(TARGET, suspects)[0] is None
+    assert court.of_sources(TARGET, suspects) is None
 
 
 def test_without_witnesses_nothing_is_found(model: Classifier, train_split: LabelledImages) -> None:

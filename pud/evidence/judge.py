@@ -13,6 +13,7 @@ classes held (Benjamini and Hochberg 1995). It must know both, images and source
 strange images are from one source, as when a trigger acts on that alone, images.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -125,48 +126,66 @@ class Court:
     generator: torch.Generator
     device: torch.device
 
-    def scores(self, marked: np.ndarray, others: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        """Train a judge on marked images and others, and return its log odds (m,) of a mark on the asked: indices."""
-        targets = np.zeros(len(self.labels), np.int64)
+    def scores(
+        self, suspects: Suspects, marked: np.ndarray, where: np.ndarray, clear: np.ndarray, asked: np.ndarray
+    ) -> np.ndarray:
+        """Return the log odds (m,) of a mark, on the images of the asked indices, by a judge that is trained for it.
+
+        It learns marked images, bool (n,), from honest ones that show the same, among ``where``, and from clear ones.
+        """
+        targets, config = np.zeros(len(self.labels), np.int64), self.config
         targets[marked] = 1
-        config = self.config
-        judge, rows = fresh(self.model, self.generator), np.concatenate([marked, others])
+        others = suspects.matching(marked, where, config.judge_matched, self.generator)
+        alike = drawn(np.flatnonzero(clear), int(marked.sum()), self.generator)
+        judge, rows = fresh(self.model, self.generator), np.concatenate([np.flatnonzero(marked), others, alike])
         epochs = min(config.judge_epochs, max(1, config.judge_images // len(rows)))
         plain = TrainConfig(epochs=epochs, learning_rate=config.judge_learning_rate, crop=0, flip=False)
         train(judge, self.images, targets, plain, generator=self.generator, device=self.device, rows=rows)
         said = logits(judge, self.images, self.device, rows=asked)
         return (said[:, 1] - said[:, 0]).numpy()
 
-    def judgements(self, label: int, suspects: Suspects) -> list[Judgement]:
-        """Return what is known of a class where it has strange images enough, with each kind of images unseen."""
-        strange, halves = suspects.strange, parts(self.labels, 2) == 0
-        if strange.sum() < self.config.judge_least:
-            return []
-        counts = np.bincount(suspects.shown[strange], minlength=len(np.unique(self.labels)))
+    def of_images(self, label: int, suspects: Suspects) -> tuple[Judgement | None, np.ndarray]:
+        """Return what judges that learned from one half of the images know of the other, and their log odds (n,)."""
+        half, odds = parts(self.labels, 2) == 0, np.zeros(len(self.labels))
+        return self.judgement(label, IMAGES, suspects, half, half, odds), odds
+
+    def of_sources(self, label: int, suspects: Suspects) -> Judgement | None:
+        """Return what judges that learned from some source classes know of the others; None where they are too few, or
+        most strange images are from one: a trigger may act on that alone."""
+        counts = np.bincount(suspects.shown[suspects.strange], minlength=1 + suspects.shown.max())
+        if counts.max() > counts.sum() / 2:
+            return None
         place = np.argsort(np.argsort(-counts, kind="stable"))
-        by_source = np.isin(place % 4, (0, 3))  # the largest source here, the next two there, and so on
-        splits = {IMAGES: halves}
-        if counts.max() <= counts.sum() / 2:  # else most are from one source, and a trigger may act on that alone
-            splits[SOURCES] = by_source[suspects.shown]
-        found = [self.judgement(label, suspects, unseen, side, halves) for unseen, side in splits.items()]
-        return [one for one in found if one]
+        by_source = np.isin(place % 4, (0, 3))[suspects.shown]  # the largest source here, the next two there, and so on
+        return self.judgement(label, SOURCES, suspects, by_source, parts(self.labels, 2) == 0)
 
     def judgement(
-        self, label: int, suspects: Suspects, unseen: str, side: np.ndarray, halves: np.ndarray
+        self,
+        label: int,
+        unseen: str,
+        suspects: Suspects,
+        side: np.ndarray,
+        half: np.ndarray,
+        odds: np.ndarray | None = None,
     ) -> Judgement | None:
-        """Return what judges know of strange images that learned from those on the other side, bool (n,)."""
+        """Return what judges know of strange images that learned from those on the other side, bool (n,).
+
+        half: the same of what looks like the class. odds: (n,), written for what no judge saw of the class.
+        """
         least, results = self.config.judge_least / 2, []
-        for learned, seen in ((side, halves), (~side, ~halves)):
-            marked, asked = suspects.strange & learned, suspects.strange & ~learned
-            clear = np.flatnonzero(suspects.clear & ~seen)
+        for learned, seen in ((side, half), (~side, ~half)):
+            asked = suspects.strange & ~learned
+            clear = suspects.clear & ~seen
             honest = suspects.matching(asked, ~learned, 2 * self.config.judge_matched, self.generator)
-            if min(marked.sum(), asked.sum(), len(honest), len(clear)) < least:
+            if min((suspects.strange & learned).sum(), asked.sum(), len(honest), clear.sum()) < least:
                 continue
-            others = suspects.matching(marked, learned, self.config.judge_matched, self.generator)
-            alike = drawn(np.flatnonzero(suspects.clear & seen), int(marked.sum()), self.generator)
-            groups = [np.flatnonzero(asked), honest, clear]
-            said = self.scores(np.flatnonzero(marked), np.concatenate([others, alike]), np.concatenate(groups))
-            upper, *lower = np.split(said, np.cumsum([len(group) for group in groups])[:-1])
+            members = np.flatnonzero(asked | clear if odds is None else suspects.members & ~seen)
+            said = np.zeros(len(self.labels))
+            rows = np.concatenate([members, honest])
+            said[rows] = self.scores(suspects, suspects.strange & learned, learned, suspects.clear & seen, rows)
+            if odds is not None:
+                odds[members] = said[members] - suspects.odds[members]
+            upper, lower = said[asked], [said[honest], said[clear]]
             variance = (1 / len(upper) + 1 / min(map(len, lower))) / 12  # of an AUROC where nothing is to be known
             results.append((len(upper), min(auroc(upper, one) for one in lower), variance))
         if not results:
@@ -175,53 +194,63 @@ class Court:
         weights = sizes / sizes.sum()
         return Judgement(label, unseen, float(weights @ rates), float(np.sqrt(weights**2 @ variances)))
 
-    def parted(self, suspects: Suspects) -> np.ndarray:
+    def parted(self, suspects: Suspects, odds: np.ndarray) -> np.ndarray:
         """Return log odds (m,) that the members of an accused class bear its mark.
 
-        By judges that learned from the other half of them, less how much each looks like the class; what is surely
-        marked, and surely not, is learned from in the next pass.
+        odds: (n,), of ``of_images``: by judges that learned from the other half of them, less how much each looks like
+        the class. What is surely marked by these, and surely not, is learned from in the next pass.
         """
-        marked, clear, halves = suspects.strange, suspects.clear, parts(self.labels, 2) == 0
-        members, odds = np.flatnonzero(suspects.members), np.zeros(len(self.labels))
-        for _ in range(self.config.judge_passes):
-            for half in (halves, ~halves):
-                learned = np.flatnonzero(marked & half)
-                if not len(learned) or not (clear & half).any():
-                    return odds[members]
-                others = suspects.matching(marked & half, half, self.config.judge_matched, self.generator)
-                alike = drawn(np.flatnonzero(clear & half), len(learned), self.generator)
-                asked = np.flatnonzero(suspects.members & ~half)
-                odds[asked] = self.scores(learned, np.concatenate([others, alike]), asked) - suspects.odds[asked]
+        half, members = parts(self.labels, 2) == 0, np.flatnonzero(suspects.members)
+        for _ in range(1, self.config.judge_passes):
             posterior = np.zeros(len(self.labels))
             posterior[members] = two_modes(odds[members])[2]
             marked, clear = posterior >= MARKED, suspects.members & (posterior < 1 - MARKED)
+            for seen in (half, ~half):
+                if not (marked & seen).any() or not (clear & seen).any():
+                    continue
+                asked = np.flatnonzero(suspects.members & ~seen)
+                odds[asked] = self.scores(suspects, marked & seen, seen, clear & seen, asked) - suspects.odds[asked]
         return odds[members]
 
 
 def discoveries(judgements: list[Judgement], config: JudgeConfig) -> set[int]:
     """Return the classes whose judges know more than those of honest classes do, of all that they never saw.
 
-    The null is the median and the deviation below it, since a mark only raises an AUROC, together with ``judge_null``.
+    What honest classes give is told by ``judge_null`` and, in turn, by the classes that are not discovered: at first by
+    none, so that marks in most classes do not hide each other.
+    """
+    found = {one.label for one in judgements}
+    for _ in range(len(judgements)):
+        chances = dict[int, float]()
+        for kind in (SOURCES, IMAGES):
+            asked = [one for one in judgements if one.unseen == kind]
+            centre, variance = null([one for one in asked if one.label not in found], config)
+            for one in asked:
+                tail = scipy.stats.norm.sf((one.auroc - centre) / math.sqrt(one.error**2 + variance))
+                chances[one.label] = max(chances.get(one.label, 0.0), float(tail))
+        ranked = sorted(chances, key=chances.__getitem__)
+        limits = [config.judge_discoveries * place / len(ranked) for place in range(1, len(ranked) + 1)]
+        last = max((place for place, label in enumerate(ranked, 1) if chances[label] <= limits[place - 1]), default=0)
+        before, found = found, set(ranked[:last])
+        if found == before:
+            break
+    return found
+
+
+def null(honest: list[Judgement], config: JudgeConfig) -> tuple[float, float]:
+    """Return the mean and the variance, beyond the error of measurement, of the AUROC of honest classes' judges.
+
+    The median and the deviation below it, since a mark only raises an AUROC, together with ``judge_null``.
     """
     (mean, deviation), weight = config.judge_null, config.judge_null_classes
-    chances: dict[int, float] = {}
-    for kind in (SOURCES, IMAGES):
-        found = [one for one in judgements if one.unseen == kind]
-        if not found:
-            continue
-        rates, errors = np.array([[one.auroc, one.error] for one in found]).T
-        middle = np.median(rates)
-        below = np.median(np.abs(rates[rates <= middle] - middle)) / MEDIAN_OF_HALF_NORMAL
-        spread = max(0.0, below**2 - np.median(errors) ** 2)
-        centre = (len(found) * middle + weight * mean) / (len(found) + weight)
-        variance = (len(found) * spread + weight * deviation**2) / (len(found) + weight)
-        tails = scipy.stats.norm.sf((rates - centre) / np.sqrt(errors**2 + variance))
-        for one, tail in zip(found, tails, strict=True):
-            chances[one.label] = max(chances.get(one.label, 0.0), float(tail))
-    ranked = sorted(chances, key=chances.__getitem__)
-    limits = [config.judge_discoveries * place / len(ranked) for place in range(1, len(ranked) + 1)]
-    last = max((place for place, label in enumerate(ranked, 1) if chances[label] <= limits[place - 1]), default=0)
-    return set(ranked[:last])
+    if not honest:
+        return mean, deviation**2
+    rates, errors = np.array([[one.auroc, one.error] for one in honest]).T
+    middle = np.median(rates)
+    below = np.median(np.abs(rates[rates <= middle] - middle)) / MEDIAN_OF_HALF_NORMAL
+    spread = max(0.0, below**2 - np.median(errors) ** 2)
+    share = len(honest) / (len(honest) + weight)
+    return mean + share * (float(middle) - mean), deviation**2 + share * (float(spread) - deviation**2)
 
 
 def examine_labels(
@@ -245,11 +274,15 @@ def examine_labels(
     known = [label for label in np.unique(labels) if odds[:, label].any()]
     suspects = {int(one): Suspects.of(one, labels, odds[:, one], heldout, config.judge_clear) for one in known}
     court = Court(model, images, labels, config, generator, device)
-    judgements = []
+    judgements, first = list[Judgement](), dict[int, np.ndarray]()
     for label, group in track(list(suspects.items()), "judge"):
         strange |= group.strange
-        judgements += court.judgements(label, group)
+        judgement, first[label] = court.of_images(label, group)
+        judgements += [judgement] if judgement else []
+    for label in sorted(discoveries(judgements, config)):  # of the others nothing more could change what is decided
+        judgement = court.of_sources(label, suspects[label])
+        judgements += [judgement] if judgement else []
     for label in discoveries(judgements, config):
         scored[label] = True
-        scores[suspects[label].members] = court.parted(suspects[label])
+        scores[suspects[label].members] = court.parted(suspects[label], first[label])
     return strange, scores, scored
