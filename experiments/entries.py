@@ -56,7 +56,13 @@ CLEAN_SHARE = 0.05  # of the training size, what rivals ask for
 PGD_IMAGES, AUTOATTACK_IMAGES, DRIFT_IMAGES = 1_000, 256, 500
 WHOLE = PRESETS[DEFAULT]
 ONE_ROUND = dataclasses.replace(
-    WHOLE, keep=(0.95,), epochs=(6,), learning_rate=(0.15,), adversarial_fraction=(1.0,), epsilon=(9 / 255,)
+    WHOLE,
+    keep=(0.95,),
+    epochs=(2,),
+    doublings=(3,),
+    learning_rate=(0.15,),
+    adversarial_fraction=(1.0,),
+    epsilon=(9 / 255,),
 )
 FROM_SCRATCH = dataclasses.replace(ONE_ROUND, keep=(1.0,), epsilon=(EvaluateConfig.epsilon,))
 RELEARNING, RELEARNING_EPOCHS, RELEARNING_RATE = (5, 10, 50), 5, 0.01

@@ -110,6 +110,22 @@ class ClassifierContract:
         with pytest.raises(ValueError, match=r"network\."):
             update_folded(folded, model)
 
+    def test_nothing_that_was_trained_is_in_a_rebuilt_network(self, card: ModelCard) -> None:
+        model = card.build(seed=3)
+        initial = tensors_of(model)
+        train_some_steps(model)
+        trained = tensors_of(model)
+        changed = {name for name, tensor in trained.items() if not torch.equal(tensor, initial[name])}
+        rebuilt = tensors_of(model.rebuild(5))
+        assert {name for name, tensor in rebuilt.items() if torch.equal(tensor, trained[name])} & changed == set()
+        assert {name: tensor.shape for name, tensor in rebuilt.items()} == {
+            name: tensor.shape for name, tensor in trained.items()
+        }
+        weights = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert weights - changed == set()  # else the first claim could hold of nothing
+        assert torch.equal(model.rebuild(5).head.weight, rebuilt["head.weight"])
+        assert torch.equal(rebuilt["mean"], trained["mean"])
+
     def test_weights_survive_the_round_trip_bit_for_bit(
         self, model: Classifier, card: ModelCard, tmp_path: Path
     ) -> None:

@@ -191,6 +191,19 @@ def test_an_impossible_shape_or_normaliser_is_refused(
         make_model("resnet8", input_shape, 3, mean, mean)
 
 
+def test_weights_that_do_not_come_from_the_seed_are_no_start_for_a_rebuilt_network() -> None:
+    learned = {"0.weight": torch.rand(1, 1, 3, 3), "0.bias": torch.rand(1), "2.weight": torch.rand(3, 4)}
+
+    def pretrained(input_shape: object, classes: int) -> nn.Module:
+        network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(4, classes))
+        network.load_state_dict(learned, strict=False)
+        return network
+
+    model = Classifier(pretrained, (1, 4, 4), 3, [0.5], [0.5], name="mine")
+    with pytest.raises(InputError, match="mine starts with the same weights whatever the seed: make it draw new ones"):
+        model.rebuild(1)
+
+
 # ------------------------------------------------------------------------------------------------------------- names
 
 

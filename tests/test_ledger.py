@@ -390,7 +390,9 @@ def bench(sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A bench of tiny runs on the sample of Fashion-MNIST."""
     small = Pictures(DEVELOPMENT, "a sample", 10, 200, {"resnet8": 1}, validation=0.2)
     monkeypatch.setitem(PICTURES, "fashion-dev", small)
-    monkeypatch.setitem(PRESETS, "robust", PurifyConfig(keep=(0.5,), epochs=(1,), learning_rate=(0.05,), steps=1))
+    monkeypatch.setitem(
+        PRESETS, "robust", PurifyConfig(keep=(0.5,), epochs=(1,), doublings=(0,), learning_rate=(0.05,), steps=1)
+    )
     monkeypatch.setattr(first_runs, "ProbeConfig", partial(ProbeConfig, splits=0, noise_draws=1, mix_draws=1))
     monkeypatch.setattr("experiments.entries.PGD_IMAGES", 16)
     monkeypatch.setattr("pud.adversarial.robustness.find_spec", lambda name: None)  # foolbox takes seconds to import

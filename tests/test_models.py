@@ -78,6 +78,17 @@ def test_the_seed_alone_makes_the_initial_weights() -> None:
     assert not torch.equal(one.head.weight, other.head.weight)
 
 
+def test_a_rebuilt_model_is_the_one_that_its_seed_makes() -> None:
+    model = make_model("resnet8", (1, 28, 28), 10, [0.286], [0.353], seed=1)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    rebuilt, made = model.rebuild(7), make_model("resnet8", (1, 28, 28), 10, [0.286], [0.353], seed=7)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert rebuilt.training
+    for (name, one), other in zip(rebuilt.state_dict().items(), made.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+
+
 def test_a_model_follows_another_one_of_its_kind_by_the_same_steps_as_its_own() -> None:
     """A teacher may be read from disk: what counts is what a tensor is called and its shape."""
     one, other = (make_model("resnet8", (1, 28, 28), 10, [0.3], [0.4], seed=seed).eval() for seed in (1, 2))

@@ -21,7 +21,7 @@ from pud.steps.probe import probe_step
 from pud.steps.purify import purify_step
 from pud.steps.train import train_step
 
-PURIFY = PurifyConfig(epochs=(1,), steps=1)
+PURIFY = PurifyConfig(epochs=(1,), doublings=(0,), steps=1)
 
 
 @pytest.fixture(scope="module")

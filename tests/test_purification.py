@@ -17,6 +17,7 @@ from pud.defences.pud import (
     DEFAULT_PRESET,
     PRESETS,
     PurifyConfig,
+    _Lesson,
     forget,
     of_round,
     purify,
@@ -26,6 +27,7 @@ from pud.defences.pud import (
 from pud.defences.selection import least_suspicious
 from pud.defences.trigger import AffineTrigger, estimate_trigger
 from pud.models.contract import Classifier
+from pud.models.inference import logits
 
 CPU = torch.device("cpu")
 
@@ -293,5 +295,93 @@ def test_without_a_name_the_default_preset_is_meant() -> None:
 
 
 def test_an_unknown_preset_is_refused_with_the_choice() -> None:
-    with pytest.raises(InputError, match="unknown preset 'strong': choose one of robust, erase, paper, aft"):
+    with pytest.raises(InputError, match="unknown preset 'strong': choose one of robust, erase, retrain, paper, aft"):
         purify_config({"preset": "strong"})
+
+
+LONGER = dataclasses.replace(CONFIG, doublings=(3,), set_aside=12)
+
+
+def rounds_of(
+    monkeypatch: pytest.MonkeyPatch, split: LabelledImages, shares: list[float], config: PurifyConfig = LONGER
+) -> tuple[list[int], list[float], State]:
+    """The epochs of each part of a round of which so many images set aside are right afterwards, the first head weight
+    after each, and the state."""
+    epochs, weights, told = list[int](), list[float](), iter(shares)
+    give = _Lesson.give
+
+    def noted(lesson: _Lesson, count: int) -> None:
+        epochs.append(count)
+        give(lesson, count)
+        weights.append(lesson.state.student.head.weight[0, 0].item())
+
+    monkeypatch.setattr(_Lesson, "give", noted)
+    monkeypatch.setattr(_Lesson, "share_right", lambda _lesson, _rows: next(told))
+    return epochs, weights, one_round(split, 110, 0, config=config)
+
+
+def test_a_round_goes_on_for_twice_as_long_while_that_helps(
+    monkeypatch: pytest.MonkeyPatch, train_split: LabelledImages
+) -> None:
+    assert rounds_of(monkeypatch, train_split, [0.1, 0.8, 0.81, 0.9])[0] == [1, 2, 4]
+
+
+def test_a_round_goes_on_as_often_as_it_may_at_most(
+    monkeypatch: pytest.MonkeyPatch, train_split: LabelledImages
+) -> None:
+    sure = dataclasses.replace(LONGER, doublings=(1,))
+    assert rounds_of(monkeypatch, train_split, [0.1, 0.8], sure)[0] == [1, 2]
+    assert rounds_of(monkeypatch, train_split, [0.1], CONFIG)[0] == [1]
+
+
+@pytest.mark.parametrize(("shares", "kept"), [([0.5, 0.4], 0), ([0.5, 0.6], 1)])
+def test_the_better_state_is_kept(
+    shares: list[float], kept: int, monkeypatch: pytest.MonkeyPatch, train_split: LabelledImages
+) -> None:
+    _, weights, state = rounds_of(monkeypatch, train_split, shares)
+    assert state.student.head.weight[0, 0].item() == weights[kept] != weights[1 - kept]
+    assert state.rounds_done == 1
+
+
+def test_what_is_set_aside_is_trusted_and_never_learned_from(
+    monkeypatch: pytest.MonkeyPatch, train_split: LabelledImages
+) -> None:
+    asked, learned, give = set[int](), set[int](), _Lesson.give
+
+    def noted(lesson: _Lesson, count: int) -> None:
+        learned.update(lesson.clean.tolist())
+        give(lesson, count)
+
+    def aside(_lesson: _Lesson, rows: np.ndarray) -> float:
+        asked.update(rows.tolist())
+        return 0.5
+
+    monkeypatch.setattr(_Lesson, "give", noted)
+    monkeypatch.setattr(_Lesson, "share_right", aside)
+    state = one_round(train_split, 110, 20, config=LONGER)
+    assert len(asked) == 10  # a tenth of those that are clean and were never accused
+    assert not asked & learned
+    assert not state.accused[list(asked)].any()
+
+
+def test_of_images_set_aside_as_many_are_attacked_as_in_a_batch(train_split: LabelledImages) -> None:
+    """By labels under which the model as it is is right."""
+    state, images, rows = State.initial(small_model(), 120), np.array(train_split.images[:120]), np.arange(120)
+    labels = logits(state.student, images, CPU).argmax(1).numpy()
+
+    def right(share: float) -> float:
+        config = dataclasses.replace(CONFIG, adversarial_fraction=(share,), epsilon=(128 / 255,), steps=5)
+        stream = torch.Generator().manual_seed(0)
+        return _Lesson(state, Batches(images, CPU), labels, rows, rows[:0], config, stream, CPU).share_right(rows)
+
+    assert right(0.0) == 1
+    assert right(1.0) < right(0.5) < 1
+
+
+def test_a_round_from_scratch_remembers_nothing(train_split: LabelledImages) -> None:
+    """Trained too little to move far, it is near new weights, not near those that were given."""
+    little = dataclasses.replace(CONFIG, from_scratch=(True,), learning_rate=(1e-6,))
+    state = one_round(train_split, 96, 0, config=little)
+    given, after = small_model().head.weight, state.student.head.weight
+    assert (given - after).abs().max() > 1e-2
+    assert torch.allclose(state.teacher.head.weight, after, atol=1e-3)

@@ -49,7 +49,7 @@ from pud.steps.train import train_step
 POISON = PoisonConfig(train_size=600)
 TRAIN = TrainConfig(epochs=2)
 PROBE = ProbeConfig(noise_draws=1, mix_draws=1, steps=1)
-PURIFY = PurifyConfig(keep=(0.5,), epochs=(1,), learning_rate=(0.05,), steps=1)
+PURIFY = PurifyConfig(keep=(0.5,), epochs=(1,), doublings=(0,), learning_rate=(0.05,), steps=1)
 EVALUATE = EvaluateConfig(pgd_images=50, pgd_steps=3, autoattack_images=0)
 SCHEMA = json.loads((Path(__file__).parent / "report.schema.json").read_text())
 NOWHERE = "http://127.0.0.1:9"
@@ -170,7 +170,7 @@ from pud.defences.pud import PurifyConfig
 from pud.steps.purify import purify_step
 
 torch.set_num_threads({threads})
-config = PurifyConfig(keep=(0.5,), epochs=(1,), learning_rate=(0.05,), steps=1)
+config = PurifyConfig(keep=(0.5,), epochs=(1,), doublings=(0,), learning_rate=(0.05,), steps=1)
 out, chain = Path({out!r}), Path({chain!r})
 purify_step(chain / "state-1", chain / "dataset", chain / "detection-2", config, seed=0, purified=out / "state-2")
 """

@@ -141,3 +141,8 @@ def at_once(images: np.ndarray, most: int) -> int:
 def as_floats(images: Tensor) -> Tensor:
     """Return uint8 images (n, c, h, w) as float32 in [0, 1], channels last in memory."""
     return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def slices(n: int, size: int) -> list[slice]:
+    """Return the slices of n rows, of ``size`` each but the last."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]

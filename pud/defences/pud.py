@@ -1,5 +1,7 @@
 """Purify a model: adversarial fine-tuning with a mean teacher, unlearning and recovery in the same steps (paper, 3)."""
 
+import copy
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -9,19 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pud.adversarial.pgd import PGDConfig, ascend, random_start
+from pud.adversarial.pgd import PGDConfig, ascend, pgd, random_start
 from pud.base.captured import CapturedStep
-from pud.base.config import Part, Positive, Share, as_parameters, from_mapping
+from pud.base.config import Count, Part, Positive, Share, as_parameters, from_mapping
 from pud.base.device import autocast, seeded
 from pud.base.errors import InputError
-from pud.base.processes import add_up, own, shared_norms
+from pud.base.processes import add_up, own, own_batches, shared_norms
 from pud.base.processes import count as processes
-from pud.base.progress import track
-from pud.data.batches import BatchConfig, Batches, RandomStream
+from pud.base.progress import say, track
+from pud.data.batches import BatchConfig, Batches, RandomStream, slices
 from pud.defences.contract import Defence, Selection, SelectionRule, State
 from pud.defences.trigger import AffineTrigger, estimate_trigger
 from pud.models.folded import fold_batchnorm, update_folded
-from pud.models.training import batches, set_rate, sgd, warn_of_few_steps
+from pud.models.training import batches, exceeds, set_rate, sgd, warn_of_few_steps
 
 T = TypeVar("T")
 
@@ -36,7 +38,14 @@ class PurifyConfig(BatchConfig):
     keep: Annotated[
         tuple[Part, ...], "Share of each class's clean verdicts to train on, the least suspicious first."
     ] = (0.2, 0.95)
-    epochs: Annotated[tuple[int, ...], "Of each round."] = (2, 6)
+    epochs: Annotated[tuple[int, ...], "Of each round, at least."] = (2, 2)
+    doublings: Annotated[
+        tuple[int, ...], "How often a round goes on for twice as long, while that helps by images set aside."
+    ] = (0, 3)
+    set_aside: Annotated[Count, "Images, at most a tenth, by which that is known where a round may go on."] = 1000
+    from_scratch: Annotated[
+        tuple[bool, ...], "Begin a round with new weights, where those that were given are suspect themselves."
+    ] = (False,)
     adversarial_epochs: Annotated[tuple[int, ...], "Of these the first so many attack; later ones train plainly."] = (
         100,
     )
@@ -64,15 +73,17 @@ PRESETS: dict[str, PurifyConfig] = {
     # clean accuracy above all: what follows the first round is attacked a little
     "erase": PurifyConfig(
         keep=(0.2, 1.0),
-        epochs=(2, 4),
         learning_rate=(0.05, 0.1),
         adversarial_fraction=(0.6, 0.1),
         epsilon=(8 / 255, 4 / 255),
     ),
+    # as robust, on new weights: where those that were given are suspect, whatever the data show
+    "retrain": PurifyConfig(from_scratch=(False, True)),
     # the schedule of the paper's reference, without its oracles
     "paper": PurifyConfig(
         keep=(0.05, 0.2, 0.4, 0.7, 0.8),
         epochs=(10, 10, 10, 10, 30),
+        doublings=(0,),
         adversarial_epochs=(10, 2, 1, 1, 1),
         learning_rate=(0.01,),
         epsilon=(6 / 255, 6 / 255, 6 / 255, 6 / 255, 4 / 255),
@@ -88,6 +99,7 @@ PRESETS: dict[str, PurifyConfig] = {
     "aft": PurifyConfig(
         keep=(1.0,),
         epochs=(10, 0),
+        doublings=(0,),
         learning_rate=(0.01,),
         epsilon=(6 / 255,),
         steps=7,
@@ -160,47 +172,110 @@ def purify(
     unlearned: bool (n,), the images whose given label is to be forgotten, none by default. Other accused ones are left
     out: to train on them would teach their trigger, to unlearn a right label that a triggered image is not what it is.
 
-    Every step makes PGD examples of a part of a clean batch, of which a share carries the estimated trigger, and trains
-    the student on (image, right label), on agreeing with its teacher, on forgetting accused images' labels, and on
-    staying near what it was.
+    It goes on for twice as long, as often as ``config.doublings`` lets it and the last time helped, and keeps the
+    better state: both by images set aside, of which as many are attacked as in a batch.
     """
     done = state.rounds_done
-    epochs = of_round(config.epochs, done)
     clean = np.flatnonzero(state.clean)
+    if of_round(config.from_scratch, done):
+        state.student = state.student.rebuild(int(torch.randint(2**31, (1,), generator=generator)))
+        state.teacher = copy.deepcopy(state.student)
+    epochs, doublings = of_round(config.epochs, done), of_round(config.doublings, done)
+    aside = np.zeros(0, np.int64)
+    if doublings:
+        trusted = np.flatnonzero(state.clean & ~state.accused)
+        order = torch.randperm(len(trusted), generator=generator).numpy()
+        aside = trusted[order[: min(config.set_aside, len(trusted) // 10)]]
+        clean = np.setdiff1d(clean, aside)
+    pictures = Batches(images, device, resident_gib=config.resident_gib)
     rejected = np.flatnonzero(unlearned) if unlearned is not None else clean[:0]
-    accused, trusted = np.flatnonzero(state.accused), np.flatnonzero(state.clean & ~state.accused)
-    pictures, random = Batches(images, device, resident_gib=config.resident_gib), RandomStream(generator, device)
-    augment = config.augmentation(images.shape[1])
-    trigger = estimate_trigger(pictures, accused, trusted) if len(accused) > 1 and len(trusted) > 1 else None
-    order = [clean[index.numpy()] for index in batches(len(clean), config.batch_size, epochs, generator)]
-    size = len(order[0])
-    forgotten = int(config.unlearn_fraction * size) if len(rejected) else 0
-    most = int(of_round(config.adversarial_fraction, done) * size)
-    attacked_steps = len(order) * min(1.0, of_round(config.adversarial_epochs, done) / epochs)
-    learner = _Learner(state, config, size, forgotten, device)
-    steps = {count: CapturedStep(learner.step, device) for count in (0, most)}
-    highest = of_round(config.learning_rate, done)
-    given, carrying = torch.from_numpy(labels).to(device), torch.from_numpy(state.accused).to(device)
-    state.student.train()
-    with shared_norms(state.student), seeded(generator, device):
-        for index, x in enumerate(track(pictures.stream(order), "purify", total=len(order))):
-            numbers, chosen = random.at(index), torch.from_numpy(order[index]).to(device)
-            if trigger is not None:  # not on a relabelled image, which carries the trigger itself
-                x = stamp_some(x, trigger, ~carrying[chosen], config, numbers)
-            x = augment(x, numbers) if augment else x
-            extra = rejected[:0]
-            if forgotten:
-                extra = rejected[torch.randint(len(rejected), (forgotten,), generator=generator).numpy()]
-            wrong = pictures[extra]
-            wrong = augment(wrong, numbers) if augment and forgotten else wrong
-            count = most if index < attacked_steps else 0
-            start = random_start(x[:count], learner.attack.epsilon, numbers)
-            target, wrong_target = given[chosen], given[torch.from_numpy(extra).to(device)]
-            parts = (x[:count], start, target[:count], x[count:], target[count:], wrong, wrong_target)
-            set_rate(learner.optimiser, highest * min(1.0, 1.4 * (1 - index / len(order))))
-            steps[count](*map(own, parts))
-    state.student.eval()
+    lesson = _Lesson(state, pictures, labels, clean, rejected, config, generator, device)
+    lesson.give(epochs)
+    right = lesson.share_right(aside)
+    for _ in range(doublings if len(aside) else 0):
+        before, models = right, [copy.deepcopy(model.state_dict()) for model in (state.student, state.teacher)]
+        epochs *= 2
+        say(f"purify: {100 * right:.1f} % of {len(aside)} images set aside are right: go on for {epochs} epochs")
+        lesson.give(epochs)
+        right = lesson.share_right(aside)
+        if right < before:
+            for model, weights in zip((state.student, state.teacher), models, strict=True):
+                model.load_state_dict(weights)
+        if not exceeds(right, before, len(aside)):
+            break
     state.rounds_done += 1
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What the models of a state learn from in a round. labels: (n,); clean, rejected: indices of images."""
+
+    state: State
+    pictures: Batches
+    labels: np.ndarray
+    clean: np.ndarray
+    rejected: np.ndarray
+    config: PurifyConfig
+    generator: torch.Generator
+    device: torch.device
+
+    def give(self, epochs: int) -> None:
+        """Train for so many epochs, from the highest learning rate of the round down.
+
+        Every step makes PGD examples of a part of a clean batch, of which a share carries the estimated trigger, and
+        trains the student on (image, right label), on agreeing with its teacher, on forgetting accused images' labels,
+        and on staying near what it was.
+        """
+        state, config, device, generator = self.state, self.config, self.device, self.generator
+        done, pictures, rejected = state.rounds_done, self.pictures, self.rejected
+        accused, trusted = np.flatnonzero(state.accused), np.flatnonzero(state.clean & ~state.accused)
+        random, augment = RandomStream(generator, device), config.augmentation(pictures.images.shape[1])
+        trigger = estimate_trigger(pictures, accused, trusted) if len(accused) > 1 and len(trusted) > 1 else None
+        order = [self.clean[index.numpy()] for index in batches(len(self.clean), config.batch_size, epochs, generator)]
+        size = len(order[0])
+        forgotten = int(config.unlearn_fraction * size) if len(rejected) else 0
+        most = int(of_round(config.adversarial_fraction, done) * size)
+        attacked_steps = len(order) * min(1.0, of_round(config.adversarial_epochs, done) / epochs)
+        learner = _Learner(state, config, size, forgotten, device)
+        steps = {count: CapturedStep(learner.step, device) for count in (0, most)}
+        highest = of_round(config.learning_rate, done)
+        given, carrying = torch.from_numpy(self.labels).to(device), torch.from_numpy(state.accused).to(device)
+        state.student.train()
+        with shared_norms(state.student), seeded(generator, device):
+            for index, x in enumerate(track(pictures.stream(order), "purify", total=len(order))):
+                numbers, chosen = random.at(index), torch.from_numpy(order[index]).to(device)
+                if trigger is not None:  # not on a relabelled image, which carries the trigger itself
+                    x = stamp_some(x, trigger, ~carrying[chosen], config, numbers)
+                x = augment(x, numbers) if augment else x
+                extra = rejected[:0]
+                if forgotten:
+                    extra = rejected[torch.randint(len(rejected), (forgotten,), generator=generator).numpy()]
+                wrong = pictures[extra]
+                wrong = augment(wrong, numbers) if augment and forgotten else wrong
+                count = most if index < attacked_steps else 0
+                start = random_start(x[:count], learner.attack.epsilon, numbers)
+                target, wrong_target = given[chosen], given[torch.from_numpy(extra).to(device)]
+                parts = (x[:count], start, target[:count], x[count:], target[count:], wrong, wrong_target)
+                set_rate(learner.optimiser, highest * min(1.0, 1.4 * (1 - index / len(order))))
+                steps[count](*map(own, parts))
+        state.student.eval()
+
+    def share_right(self, rows: np.ndarray) -> float:
+        """Return for how many of the images the student is right, as a share; 0 of none."""
+        config, done, right = self.config, self.state.rounds_done, torch.zeros(1, device=self.device)
+        attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)
+        model, random = fold_batchnorm(self.state.student), RandomStream(self.generator, self.device)
+        attacked, rest = np.split(rows, [int(of_round(config.adversarial_fraction, done) * len(rows))])
+        for group, steps in ((attacked, config.steps), (rest, 0)):
+            how = dataclasses.replace(attack, steps=steps, epsilon=attack.epsilon if steps else 0.0)
+            for index, part in own_batches(slices(len(group), config.batch_size)):
+                x, y = self.pictures[group[part]], torch.from_numpy(self.labels[group[part]]).to(self.device)
+                with autocast(self.device):
+                    x_adv = pgd(model, x, y, how, generator=random.at(index))
+                with torch.no_grad():
+                    right += (model(x_adv).argmax(1) == y).sum()
+        add_up([right])
+        return float(right) / max(1, len(rows))
 
 
 def stamp_some(

@@ -12,7 +12,7 @@ from pud.base.config import Count, Share
 from pud.base.device import autocast
 from pud.base.processes import gathered, own_batches
 from pud.base.progress import track
-from pud.data.batches import Batches, RandomStream
+from pud.data.batches import Batches, RandomStream, slices
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 from pud.evidence.cross_examination import CrossExaminationConfig, content_odds, cross_examine, heldout_predictions
 from pud.evidence.disagreement import contradictions, mislabelling_odds
@@ -190,8 +190,3 @@ def log_probabilities(model: Classifier, images: Tensor) -> Tensor:
     """Return float32 log probabilities (n, k) of images in [0, 1], in reduced precision where the device has it."""
     with autocast(images.device):
         return model(images).float().log_softmax(1)
-
-
-def slices(n: int, size: int) -> list[slice]:
-    """Return the slices of n rows, of ``size`` each but the last."""
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]

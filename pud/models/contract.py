@@ -12,6 +12,7 @@ from pud.base.errors import InputError
 
 M = TypeVar("M", bound=nn.Module)
 NORMALISER = ("mean", "std")
+KEPT_SHARE = 0.1  # of the weights: a factory may set few ones itself, as an embedding of positions, without a draw
 
 
 class Factory(Protocol):
@@ -82,6 +83,26 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
+
+    def rebuild(self, seed: int) -> "Classifier":
+        """Return a new network of the same kind on the same device, in training mode: nothing learned is in it.
+
+        Raises:
+            InputError: the factory draws no new weights, so that what they once learned would come back.
+        """
+        mean, std = self.mean.flatten().tolist(), self.std.flatten().tolist()
+        fresh = Classifier(self.factory, self.input_shape, self.classes, mean, std, seed=seed, name=self.name)
+        with torch.random.fork_rng(devices=[]):
+            other = dict(self._draw(self.classes, seed + 1).named_parameters())
+        names = fresh.names_in_network()
+        drawn = [(one, other[names[key]]) for key, one in fresh.named_parameters() if one.min() < one.max()]
+        kept = sum(one.numel() for one, two in drawn if torch.equal(one, two))
+        if kept > KEPT_SHARE * sum(one.numel() for one, _ in drawn):
+            raise InputError(
+                f"{self.name} starts with the same weights whatever the seed: make it draw new ones at every call, "
+                "and load none from a file"
+            )
+        return fresh.to(self.mean.device)
 
     def names_in_network(self) -> dict[str, str]:
         """Return {name here: name in the network as its factory makes it} of parameters and buffers.
