@@ -1,7 +1,7 @@
 """Purify a model: adversarial fine-tuning with a mean teacher, unlearning and recovery in the same steps (paper, 3)."""
 
 import copy
-import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -16,16 +16,17 @@ from pud.base.captured import CapturedStep
 from pud.base.config import Count, Part, Positive, Share, as_parameters, from_mapping
 from pud.base.device import autocast, seeded
 from pud.base.errors import InputError
-from pud.base.processes import add_up, own, own_batches, shared_norms
+from pud.base.processes import add_up, gathered, own, own_batches, shared_norms
 from pud.base.processes import count as processes
 from pud.base.progress import say, track
 from pud.data.batches import BatchConfig, Batches, RandomStream, slices
 from pud.defences.contract import Defence, Selection, SelectionRule, State
 from pud.defences.trigger import AffineTrigger, estimate_trigger
 from pud.models.folded import fold_batchnorm, update_folded
-from pud.models.training import batches, exceeds, set_rate, sgd, warn_of_few_steps
+from pud.models.training import batches, set_rate, sgd, warn_of_few_steps
 
 T = TypeVar("T")
+STANDARD_ERRORS = 2  # that a gain must exceed for a round to go on
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,8 @@ def purify(
     unlearned: bool (n,), the images whose given label is to be forgotten, none by default. Other accused ones are left
     out: to train on them would teach their trigger, to unlearn a right label that a triggered image is not what it is.
 
-    It goes on for twice as long, as often as ``config.doublings`` lets it and the last time helped, and keeps the
-    better state: both by images set aside, of which as many are attacked as in a batch.
+    It goes on for twice as long, as often as ``config.doublings`` lets it and the last time helped beyond chance, and
+    keeps the better state: both by images set aside, of which as many are attacked as in a batch.
     """
     done = state.rounds_done
     clean = np.flatnonzero(state.clean)
@@ -191,17 +192,18 @@ def purify(
     rejected = np.flatnonzero(unlearned) if unlearned is not None else clean[:0]
     lesson = _Lesson(state, pictures, labels, clean, rejected, config, generator, device)
     lesson.give(epochs)
-    right = lesson.share_right(aside)
+    right = lesson.right_of(aside)
     for _ in range(doublings if len(aside) else 0):
         before, models = right, [copy.deepcopy(model.state_dict()) for model in (state.student, state.teacher)]
         epochs *= 2
-        say(f"purify: {100 * right:.1f} % of {len(aside)} images set aside are right: go on for {epochs} epochs")
+        say(f"purify: {100 * right.mean():.1f} % of {len(aside)} images set aside are right: go on for {epochs} epochs")
         lesson.give(epochs)
-        right = lesson.share_right(aside)
-        if right < before:
+        right = lesson.right_of(aside)
+        gain = right.mean() - before.mean()
+        if gain < 0:
             for model, weights in zip((state.student, state.teacher), models, strict=True):
                 model.load_state_dict(weights)
-        if not exceeds(right, before, len(aside)):
+        if gain <= STANDARD_ERRORS * (right - before).std() / math.sqrt(len(aside)):
             break
     state.rounds_done += 1
 
@@ -260,22 +262,21 @@ class _Lesson:
                 steps[count](*map(own, parts))
         state.student.eval()
 
-    def share_right(self, rows: np.ndarray) -> float:
-        """Return for how many of the images the student is right, as a share; 0 of none."""
-        config, done, right = self.config, self.state.rounds_done, torch.zeros(1, device=self.device)
+    def right_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return for which images the student is right, float64 (m,) of 0 and 1, the first of which are attacked."""
+        config, done, right = self.config, self.state.rounds_done, np.zeros(len(rows))
         attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)
         model, random = fold_batchnorm(self.state.student), RandomStream(self.generator, self.device)
-        attacked, rest = np.split(rows, [int(of_round(config.adversarial_fraction, done) * len(rows))])
-        for group, steps in ((attacked, config.steps), (rest, 0)):
-            how = dataclasses.replace(attack, steps=steps, epsilon=attack.epsilon if steps else 0.0)
-            for index, part in own_batches(slices(len(group), config.batch_size)):
-                x, y = self.pictures[group[part]], torch.from_numpy(self.labels[group[part]]).to(self.device)
-                with autocast(self.device):
-                    x_adv = pgd(model, x, y, how, generator=random.at(index))
-                with torch.no_grad():
-                    right += (model(x_adv).argmax(1) == y).sum()
-        add_up([right])
-        return float(right) / max(1, len(rows))
+        attacked = int(of_round(config.adversarial_fraction, done) * len(rows))
+        for index, part in own_batches(slices(len(rows), config.batch_size)):
+            x, y = self.pictures[rows[part]], torch.from_numpy(self.labels[rows[part]]).to(self.device)
+            count = max(0, attacked - part.start)
+            with autocast(self.device):
+                x[:count] = pgd(model, x[:count], y[:count], attack, generator=random.at(index))
+            with torch.no_grad():
+                right[part] = (model(x).argmax(1) == y).cpu().numpy()
+        gathered(right, device=self.device)
+        return right
 
 
 def stamp_some(

@@ -8,6 +8,7 @@ of the other half are *held-out predictions*. It learns until its accuracy on im
 more, and one that is no better than chance is not heard.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -21,7 +22,7 @@ from pud.evidence.separation import fisher_direction
 from pud.models.contract import Classifier
 from pud.models.inference import logits
 from pud.models.make import make_model
-from pud.models.training import TrainConfig, exceeds, train
+from pud.models.training import TrainConfig, train
 
 SMALL = "resnet8"
 FOLDS = 4
@@ -155,6 +156,11 @@ def taught(
         if not exceeds(accuracy, before, len(aside)):
             break
     return exceeds(accuracy, float(np.bincount(shown).max() / len(aside)), len(aside))
+
+
+def exceeds(share: float, other: float, count: int) -> bool:
+    """Tell whether a share of so many images exceeds another by more than two standard errors of the difference."""
+    return share - other > 2 * math.sqrt((share * (1 - share) + other * (1 - other)) / count)
 
 
 def heldout_predictions(witnesses: Sequence[Witness], labels: np.ndarray, classes: int) -> np.ndarray:

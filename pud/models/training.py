@@ -164,8 +164,3 @@ def batches(n: int, batch_size: int, epochs: int, generator: torch.Generator) ->
         for batch in torch.randperm(n, generator=generator).split(size)
         if len(batch) == size
     ]
-
-
-def exceeds(share: float, other: float, count: int) -> bool:
-    """Tell whether a share of so many images exceeds another by more than two standard errors of the difference."""
-    return share - other > 2 * math.sqrt((share * (1 - share) + other * (1 - other)) / count)
