@@ -90,9 +90,9 @@ def test_a_mark_in_every_class_or_in_the_only_one_that_was_asked_about_is_found(
 
 
 def test_where_judges_know_much_of_honest_classes_as_much_of_another_is_nothing() -> None:
-    rates = dict(enumerate([0.78, 0.52, 0.6, 0.79, 0.66, 0.73, 0.49, 0.58, 0.8]))
-    assert discoveries(judgements({9: 0.81}), CONFIG) == {9}
-    assert not discoveries(judgements({**rates, 9: 0.81}), CONFIG)
+    quiet, loud = [0.61, 0.48, 0.6, 0.57, 0.52], [0.72, 0.52, 0.66, 0.74, 0.66, 0.7, 0.55, 0.58, 0.73]
+    assert discoveries(judgements({**dict(enumerate(quiet)), 9: 0.81}), CONFIG) == {9}
+    assert not discoveries(judgements({**dict(enumerate(loud)), 9: 0.81}), CONFIG)
 
 
 def test_what_few_images_say_counts_less() -> None:
@@ -147,6 +147,45 @@ def test_label_noise_without_a_mark_names_no_class(examined: dict[bool, tuple[np
     assert strange[stolen].mean() > 0.4
     assert not scored.any()
     assert not score.any()
+
+
+def test_what_a_network_that_never_saw_it_knows_as_the_class_is_content(
+    monkeypatch: pytest.MonkeyPatch, model: Classifier, train_split: LabelledImages
+) -> None:
+    """Marked as above, but what was brought is shown to look like the class itself."""
+    images, labels, _ = brought(train_split, marked=True)
+    heldout, odds = as_witnesses_see(train_split)
+    reference = Court.reference
+
+    def alike(court: Court, *given: dict) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        shows, aside = reference(court, *given)
+        shows[labels == TARGET, TARGET] = 8.0
+        return shows, aside
+
+    monkeypatch.setattr(Court, "reference", alike)
+    _, score, scored = examine_labels(model, images, labels, heldout, odds, CONFIG, generator=stream(), device=CPU)
+    assert not scored.any()
+    assert not score.any()
+
+
+def test_the_reference_knows_classes_and_learns_from_nothing_that_may_be_marked(
+    model: Classifier, train_split: LabelledImages
+) -> None:
+    images, labels, stolen = brought(train_split, marked=True)
+    heldout, odds = as_witnesses_see(train_split)
+    suspects = {TARGET: Suspects.of(TARGET, labels, odds[:, TARGET], heldout, CONFIG.judge_clear)}
+    court = Court(model, images, labels, CONFIG, stream(), CPU)
+    shows, aside = court.reference(suspects, {TARGET: np.where(stolen, 5.0, -5.0) + stream_of(len(labels))})
+    honest = (labels == TARGET) & ~stolen
+    assert auroc(shows[honest, TARGET], shows[stolen, TARGET]) > 0.9
+    assert np.abs(shows).max() <= 8
+    assert len(aside[TARGET])
+    assert (labels[aside[TARGET]] != TARGET).all()
+
+
+def stream_of(count: int) -> np.ndarray:
+    """Numbers of variance 1."""
+    return np.random.default_rng(0).standard_normal(count)
 
 
 def test_a_class_with_too_few_strange_images_is_not_asked_about(model: Classifier, train_split: LabelledImages) -> None:
