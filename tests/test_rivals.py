@@ -7,15 +7,17 @@ import pytest
 import torch
 from small import small_classifier
 from torch import nn
+from torch.nn import functional
 
 from pud.base.errors import InputError
 from pud.data.images import LabelledImages
 from pud.defences.anp import AnpConfig, anp, learn_masks, prune
 from pud.defences.fine_tuning import FineTuningConfig, fine_tune
-from pud.defences.ft_sam import sam_climb
+from pud.defences.ft_sam import FtSamConfig, ft_sam, smooth_cross_entropy
 from pud.defences.i_bau import hypergradients, perturbed_loss, within_ball
 from pud.defences.repair import CleanSet, RepairConfig
 from pud.models.contract import Classifier
+from pud.models.training import worst_nearby
 
 CPU = torch.device("cpu")
 
@@ -54,12 +56,40 @@ def test_colour_pictures_are_augmented_and_grey_ones_are_not(train_split: Labell
     assert not torch.equal(other[:, :1], one)
 
 
-def test_sharpness_aware_steps_have_the_radius_in_the_weights_own_metric() -> None:
-    weights = [nn.Parameter(torch.tensor([2.0, -1.0])), nn.Parameter(torch.tensor([0.5]))]
+@pytest.mark.parametrize("relative", [True, False])
+def test_sharpness_aware_steps_have_the_radius_in_their_metric_and_none_climbs_more(relative: bool) -> None:
+    weights = nn.ParameterList([nn.Parameter(torch.tensor([2.0, -1.0])), nn.Parameter(torch.tensor([0.5]))])
     (weights[0] * torch.tensor([1.0, 3.0])).sum().add(weights[1].sum() * 2).backward()
-    climbs = sam_climb(weights, 0.7)
-    relative = torch.cat([climb / weight.abs() for climb, weight in zip(climbs, weights, strict=True)])
-    assert float(relative.norm().detach()) == pytest.approx(0.7)
+    before, slope = torch.cat([*weights]).detach(), torch.tensor([1.0, 3.0, 2.0])
+    sizes = before.abs() if relative else torch.ones(3)
+    with worst_nearby(weights, 0.7, relative=relative):
+        climb = torch.cat([*weights]).detach() - before
+    assert float((climb / sizes).norm()) == pytest.approx(0.7)
+    assert float(climb @ slope) == pytest.approx(0.7 * float((sizes * slope).norm()))  # the most, by Cauchy and Schwarz
+    assert torch.equal(torch.cat([*weights]).detach(), before)
+
+
+def test_ft_sam_remembers_nothing_of_what_batch_norms_see_at_the_perturbed_weights(
+    model: Classifier, train_split: LabelledImages
+) -> None:
+    """One step of FT-SAM leaves the running statistics of one step of fine-tuning."""
+    tuned, sharp = (
+        repair(model, clean_set(train_split, config), config)
+        for repair, config in (
+            (fine_tune, FineTuningConfig(epochs=1, batch_size=64)),
+            (ft_sam, FtSamConfig(epochs=1, batch_size=64)),
+        )
+    )
+    assert not torch.equal(tuned.head.weight, sharp.head.weight)
+    for (name, one), other in zip(tuned.named_buffers(), sharp.buffers(), strict=True):
+        if "num_batches" not in name:
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_smoothing_gives_the_other_classes_a_share_and_the_label_the_rest() -> None:
+    logits, labels = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 4, 2])
+    targets = torch.full((3, 5), 0.1 / 4).scatter(1, labels[:, None], 0.9)
+    torch.testing.assert_close(smooth_cross_entropy(logits, labels, 0.1), functional.cross_entropy(logits, targets))
 
 
 @pytest.mark.parametrize(("length", "expected"), [(3.0, 3.0), (30.0, 10.0)])
