@@ -33,7 +33,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "pud": {"epochs": [1], "steps": 1, "batch_size": 32},
     "fine-tuning": {"epochs": 2, "batch_size": 8, "clean_share": 0.5},
     "ft-sam": {"epochs": 2, "batch_size": 8, "clean_share": 0.5},
-    "i-bau": {"rounds": 1, "batch_size": 8, "clean_share": 0.5},
+    "i-bau": {"rounds": 1, "steps": 4, "batch_size": 8, "clean_share": 0.5},
     "anp": {"steps": 4, "batch_size": 8, "clean_share": 0.5},
 }
 every_defence = pytest.mark.parametrize("name", DEFENCES.names())

@@ -1,6 +1,7 @@
 """Other defences than ours: what is at the heart of each is checked against its definition."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pud.data.images import LabelledImages
 from pud.defences.anp import AnpConfig, anp, learn_masks, prune
 from pud.defences.fine_tuning import FineTuningConfig, fine_tune
 from pud.defences.ft_sam import FtSamConfig, ft_sam, smooth_cross_entropy
-from pud.defences.i_bau import hypergradients, perturbed_loss, within_ball
+from pud.defences.i_bau import IBauConfig, hypergradients, search, search_loss, within_ball
 from pud.defences.repair import CleanSet, RepairConfig
 from pud.models.contract import Classifier
 from pud.models.training import worst_nearby
@@ -98,15 +99,32 @@ def test_a_perturbation_stays_in_its_ball(length: float, expected: float) -> Non
     assert float(within_ball(delta, 10.0).norm()) == pytest.approx(expected)
 
 
-def test_a_hypergradient_without_a_perturbation_of_the_outer_loss_is_the_plain_gradient() -> None:
-    torch.manual_seed(0)
-    linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
-    x, y, delta = torch.rand(5, 1, 2, 2).double(), torch.tensor([0, 1, 2, 0, 1]), torch.rand(1, 1, 2, 2).double() / 10
-    weights = list(linear.parameters())
-    found = hypergradients(linear, weights, x, y, delta, torch.zeros(5, 1, 1, 1).double(), 3)
-    plain = torch.autograd.grad(perturbed_loss(linear, x, y, torch.zeros_like(delta)), weights)
-    for one, other in zip(found, plain, strict=True):
-        torch.testing.assert_close(one, other)
+def test_a_hypergradient_has_the_response_of_the_perturbation_to_the_weights() -> None:
+    """Of a search for the minimum of d'Ad/2 - d'Bw, inv(A)Bw, the loss v'd + u'w has the gradient u + B'inv(A)v."""
+    draw = partial(torch.randn, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    b, v, u, w = draw(3, 4), draw(3), draw(4), nn.Parameter(draw(4))
+    a = torch.diag(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)) + 0.1
+    delta = torch.linalg.solve(a, b @ w.detach()).requires_grad_(True)
+
+    def found(steps: int) -> torch.Tensor:
+        return hypergradients([w], delta, v @ delta + u @ w, delta - 0.1 * (a @ delta - b @ w), steps)[0]
+
+    torch.testing.assert_close(found(500), u + b.T @ torch.linalg.solve(a, v))
+    torch.testing.assert_close(found(1), u + 0.1 * b.T @ v)
+
+
+def test_a_search_raises_the_loss_within_the_ball_and_a_penalty_shortens_it(
+    model: Classifier, train_split: LabelledImages
+) -> None:
+    config = IBauConfig(batch_size=32, radius=3.0)
+    clean = clean_set(train_split, config)
+    x = next(clean.steps(1))[0]
+    said = model(x).argmax(1)
+    found = search(model, [x] * 4, config)
+    assert float(found.norm()) <= 3 + 1e-5
+    assert search_loss(model, x, said, found, 0.0) < search_loss(model, x, said, torch.zeros_like(found), 0.0)
+    shorter = search(model, [x] * 4, dataclasses.replace(config, radius=1e6, penalty=0.02))
+    assert shorter.norm() < search(model, [x] * 4, dataclasses.replace(config, radius=1e6)).norm()
 
 
 def test_learning_masks_leaves_weights_and_statistics_and_stays_between_0_and_1(

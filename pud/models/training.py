@@ -65,7 +65,7 @@ def worst_nearby(model: nn.Module, radius: float, *, relative: bool = False) -> 
     before = [weight.detach().clone() for weight in weights]
     momenta = {norm: norm.momentum for norm in model.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
     with torch.no_grad():
-        climbs = [in_metric(weight.grad, weight) for weight in weights]
+        climbs = [in_metric(weight.grad, weight) for weight in weights if weight.grad is not None]
         length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(climb) for climb in climbs]))
         for weight, climb in zip(weights, climbs, strict=True):
             weight.add_(radius / (length + 1e-12) * in_metric(climb, weight))
