@@ -16,7 +16,7 @@ from pud.defences.anp import AnpConfig, anp, learn_masks, prune
 from pud.defences.fine_tuning import FineTuningConfig, fine_tune
 from pud.defences.ft_sam import FtSamConfig, ft_sam, smooth_cross_entropy
 from pud.defences.i_bau import IBauConfig, hypergradients, search, search_loss, within_ball
-from pud.defences.repair import CleanSet, RepairConfig
+from pud.defences.repair import LabelledBatches, RepairConfig
 from pud.models.contract import Classifier
 from pud.models.training import worst_nearby
 
@@ -28,8 +28,8 @@ def model() -> Classifier:
     return small_classifier(3).eval()
 
 
-def clean_set(split: LabelledImages, config: RepairConfig, n: int = 64) -> CleanSet:
-    return CleanSet(np.array(split.images[:n]), split.labels[:n], config, torch.Generator().manual_seed(0), CPU)
+def clean_set(split: LabelledImages, config: RepairConfig, n: int = 64) -> LabelledBatches:
+    return LabelledBatches(np.array(split.images[:n]), split.labels[:n], config, torch.Generator().manual_seed(0), CPU)
 
 
 def test_a_repair_leaves_the_given_model_as_it_is(model: Classifier, train_split: LabelledImages) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pud.base.config import Count, Part, Positive, Share
 from pud.base.errors import InputError
-from pud.defences.repair import CleanSet, RepairConfig, repair_defence
+from pud.defences.repair import LabelledBatches, RepairConfig, repair_defence
 from pud.models.contract import Classifier
 from pud.models.inference import logits
 
@@ -30,7 +30,7 @@ class AnpConfig(RepairConfig):
     momentum: Annotated[Part, "Of the masks."] = 0.9
 
 
-def anp(model: Classifier, clean: CleanSet, config: AnpConfig) -> Classifier:
+def anp(model: Classifier, clean: LabelledBatches, config: AnpConfig) -> Classifier:
     """Return a copy of the model without the channels that matter to a backdoor.
 
     Every channel gets a mask in [0, 1], learned against the worst relative perturbation of its batch norm's scale and
@@ -54,7 +54,9 @@ def anp(model: Classifier, clean: CleanSet, config: AnpConfig) -> Classifier:
     return repaired.requires_grad_(True)
 
 
-def learn_masks(model: nn.Module, norms: dict[str, nn.BatchNorm2d], clean: CleanSet, config: AnpConfig) -> list[Tensor]:
+def learn_masks(
+    model: nn.Module, norms: dict[str, nn.BatchNorm2d], clean: LabelledBatches, config: AnpConfig
+) -> list[Tensor]:
     """Return a mask (channels,) in [0, 1] for each batch norm; the model's parameters and statistics stay."""
     model.train()  # batch statistics absorb what shrinks a whole layer
     momenta = [norm.momentum for norm in norms.values()]
@@ -92,7 +94,7 @@ def pairs(tensors: list[Tensor]) -> Shifts:
     return list(zip(tensors[::2], tensors[1::2], strict=True))
 
 
-def accuracy(model: nn.Module, clean: CleanSet) -> float:
+def accuracy(model: nn.Module, clean: LabelledBatches) -> float:
     """Return the accuracy on the clean images, in [0, 1]."""
     predicted = logits(model, clean.images, clean.device).argmax(1)
     return float((predicted == torch.from_numpy(clean.labels)).float().mean())

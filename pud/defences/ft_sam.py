@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pud.base.config import Positive, Share
 from pud.defences.fine_tuning import FineTuningConfig, optimiser_of
-from pud.defences.repair import CleanSet, repair_defence
+from pud.defences.repair import LabelledBatches, repair_defence
 from pud.models.contract import Classifier
 from pud.models.training import worst_nearby
 
@@ -28,7 +28,7 @@ class FtSamConfig(FineTuningConfig):
     smoothing: Annotated[Share, "Of the labels: what the other classes share."] = 0.1
 
 
-def ft_sam(model: Classifier, clean: CleanSet, config: FtSamConfig) -> Classifier:
+def ft_sam(model: Classifier, clean: LabelledBatches, config: FtSamConfig) -> Classifier:
     """Return a copy of the model, fine-tuned on the clean images.
 
     Every step climbs to the worst weights in a ball whose axes are the weights' own sizes, and descends from there.

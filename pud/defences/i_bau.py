@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pud.base.config import Count, Part, Positive
-from pud.defences.repair import CleanSet, RepairConfig, repair_defence
+from pud.defences.repair import LabelledBatches, RepairConfig, repair_defence
 from pud.models.contract import Classifier
 
 MAP_STEP = 0.1  # of the gradient step whose fixed point the perturbation is taken for
@@ -36,7 +36,7 @@ class IBauConfig(RepairConfig):
     learning_rate: Annotated[Positive, "Of Adam."] = 1e-3
 
 
-def i_bau(model: Classifier, clean: CleanSet, config: IBauConfig) -> Classifier:
+def i_bau(model: Classifier, clean: LabelledBatches, config: IBauConfig) -> Classifier:
     """Return a copy of the model on whose clean images no universal perturbation works as well as before.
 
     Rounds of: find the perturbation that most raises the loss on clean images; step along the gradient of the perturbed
