@@ -12,12 +12,14 @@ from torch.nn import functional
 
 from pud.base.errors import InputError
 from pud.data.images import LabelledImages
-from pud.defences.anp import AnpConfig, anp, learn_masks, prune
+from pud.defences.abl import from_scratch, lowest_losses
+from pud.defences.anp import AnpConfig, accuracy, anp, anywhere, learn_masks, prune
 from pud.defences.fine_tuning import FineTuningConfig, fine_tune
 from pud.defences.ft_sam import FtSamConfig, ft_sam, smooth_cross_entropy
 from pud.defences.i_bau import IBauConfig, hypergradients, search, search_loss, within_ball
 from pud.defences.repair import LabelledBatches, RepairConfig
 from pud.models.contract import Classifier
+from pud.models.inference import logits
 from pud.models.training import worst_nearby
 
 CPU = torch.device("cpu")
@@ -133,22 +135,58 @@ def test_learning_masks_leaves_weights_and_statistics_and_stays_between_0_and_1(
     before = {key: value.clone() for key, value in model.state_dict().items() if "num_batches" not in key}
     norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
     config = AnpConfig(steps=6, batch_size=32)
-    masks = learn_masks(model.requires_grad_(False), norms, clean_set(train_split, config), config)
-    assert [mask.shape for mask in masks] == [norm.weight.shape for norm in norms.values()]
-    assert all(0 <= mask.min() <= mask.max() <= 1 for mask in masks)
-    assert min(float(mask.min()) for mask in masks) < 1
+    masks, means = learn_masks(model.requires_grad_(False), norms, clean_set(train_split, config), config)
+    assert len(masks) == len(means) == sum(norm.num_features for norm in norms.values())
+    assert 0 <= masks.min() < masks.max() <= 1
+    assert 0 <= means.min() < means.max() <= 1
     assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
 
 
-def test_pruning_takes_the_lowest_masks_of_all_layers_as_far_as_is_allowed() -> None:
-    norms, answers = [nn.BatchNorm2d(3), nn.BatchNorm2d(2)], iter([True, True, False])
+def test_a_perturbation_of_neurons_starts_anywhere_in_its_range() -> None:
+    start = anywhere(torch.zeros(10_000), 0.4, torch.Generator().manual_seed(0))
+    assert start.is_leaf
+    assert start.requires_grad
+    drawn = start.detach()
+    assert -0.4 <= drawn.min() < -0.39
+    assert 0.39 < drawn.max() <= 0.4
+    assert abs(float(drawn.mean())) < 0.01
+
+
+def test_pruning_takes_channels_of_all_layers_in_order_past_a_dip_as_far_as_is_allowed() -> None:
+    norms, answers = [nn.BatchNorm2d(3), nn.BatchNorm2d(2)], iter([True, False, True, False])
     nn.init.constant_(norms[0].bias, 5)
-    prune(norms, [torch.tensor([0.3, 0.1, 0.9]), torch.tensor([0.2, 0.8])], lambda: next(answers))
-    assert [norm.weight.tolist() for norm in norms] == [[1, 0, 1], [0, 1]]
+    prune(norms, np.array([1, 3, 0, 4, 2]), np.array([1, 2, 3, 4]), lambda: next(answers))
+    assert [norm.weight.tolist() for norm in norms] == [[0, 0, 1], [0, 1]]
     assert norms[0].bias.tolist() == [5, 5, 5]
+    prune(norms, np.arange(5), np.array([4]), lambda: False)
+    assert [norm.weight.tolist() for norm in norms] == [[0, 0, 1], [0, 1]]
+
+
+def test_anp_costs_no_more_than_its_share_of_the_clean_accuracy(model: Classifier, train_split: LabelledImages) -> None:
+    """At the authors' learning rate too, at which many masks of a small network are zero alike."""
+    config = AnpConfig(steps=8, batch_size=32, learning_rate=0.2, cuts=10, accuracy_drop=0.03)
+    clean = clean_set(train_split, config)
+    pruned = anp(model, clean, config)
+    assert accuracy(pruned, clean) >= accuracy(model, clean) - 0.03
+    weights = [module.weight for module in pruned.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert any((weight == 0).any() for weight in weights)
 
 
 def test_a_network_without_batch_norms_cannot_be_pruned_by_anp(train_split: LabelledImages) -> None:
     plain = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     with pytest.raises(InputError, match="anp prunes channels of batch norms, and this network has none"):
         anp(plain, clean_set(train_split, AnpConfig()), AnpConfig())
+
+
+def test_abl_starts_from_other_weights_of_the_same_kind_and_isolates_what_surprises_least(
+    model: Classifier, train_split: LabelledImages
+) -> None:
+    images, generator = np.array(train_split.images[:50]), torch.Generator().manual_seed(0)
+    new, newer = from_scratch(model, generator), from_scratch(model, generator)
+    assert new.state_dict().keys() == model.state_dict().keys()
+    assert len({float(one.head.weight.detach().sum()) for one in (model, new, newer)}) == 3
+    assert torch.equal(new.mean, model.mean)
+    said = logits(model, images, CPU).softmax(1)
+    labels = np.where(np.arange(50) < 5, said.argmax(1), said.argmin(1))
+    assert sorted(lowest_losses(model, images, labels, 0.1, CPU)) == [0, 1, 2, 3, 4]
+    assert len(lowest_losses(model, images, labels, 0.001, CPU)) == 1
