@@ -1,10 +1,9 @@
 """ANP: prune the neurons that adversarial perturbation of neurons exposes (Wu and Wang 2021, arXiv 2110.14430).
 
 As in the authors' code the perturbation starts anywhere in its range and then takes a step of that length. They report
-all thresholds of the masks and leave the choice to the reader; here the accuracy on the clean images chooses. At their
-learning rate, 0.2 for the 4,800 channels of a ResNet-18, the masks of a small network end at 0 or 1. So those that are
-equal go in the order in which they fell, and the count goes on where the accuracy falls for a while: half of a group
-of channels that cancel each other costs more than all of it.
+all thresholds of the masks up to 0.9 and leave the choice to the reader; here the accuracy on the clean images chooses.
+It does not fall evenly as channels go, since half of a group that cancels costs more than all of it: so the count goes
+on past a dip. Masks that are equal, as many are at their learning rate of 0.2, go in the order in which they fell.
 """
 
 import copy
@@ -30,7 +29,9 @@ Shifts = list[tuple[Tensor, Tensor]]
 class AnpConfig(RepairConfig):
     """How the masks of the channels are learned, and how much is pruned by them."""
 
-    epsilon: Annotated[Positive, "Largest relative change of a channel's scale and shift."] = 0.4
+    epsilon: Annotated[
+        Positive, "Relative change of a channel's scale and shift: where it starts at most, and its step from there."
+    ] = 0.4
     clean_weight: Annotated[Share, "Weight of the loss without that change beside the one with it."] = 0.2
     steps: Annotated[Count, "At least, in whole epochs."] = 2000
     accuracy_drop: Annotated[Share, "What pruning may cost of the accuracy on the clean images."] = 0.05
