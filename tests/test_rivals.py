@@ -189,4 +189,4 @@ def test_abl_starts_from_other_weights_of_the_same_kind_and_isolates_what_surpri
     said = logits(model, images, CPU).softmax(1)
     labels = np.where(np.arange(50) < 5, said.argmax(1), said.argmin(1))
     assert sorted(lowest_losses(model, images, labels, 0.1, CPU)) == [0, 1, 2, 3, 4]
-    assert len(lowest_losses(model, images, labels, 0.001, CPU)) == 1
+    assert [len(lowest_losses(model, images, labels, share, CPU)) for share in (0.001, 1)] == [1, 49]

@@ -106,9 +106,12 @@ def from_scratch(model: Classifier, generator: torch.Generator) -> Classifier:
 def lowest_losses(
     model: Classifier, images: np.ndarray, labels: np.ndarray, share: float, device: torch.device
 ) -> np.ndarray:
-    """Return the rows of this share of images (n, c, h, w), one at least, of which the labels (n,) surprise least."""
+    """Return the rows of this share of images (n, c, h, w), one at least, of which the labels (n,) surprise least.
+
+    At least one image is not among them.
+    """
     losses = functional.cross_entropy(logits(model, images, device), torch.from_numpy(labels), reduction="none")
-    return np.argsort(losses.numpy(), kind="stable")[: max(1, int(share * len(labels)))]
+    return np.argsort(losses.numpy(), kind="stable")[: max(1, min(int(share * len(labels)), len(labels) - 1))]
 
 
 DEFENCES = {
