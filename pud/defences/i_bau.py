@@ -2,8 +2,9 @@
 
 As in the authors' code pixels may leave [0, 1], the ascent flees from what the model says, whatever the label is, and
 the implicit gradient is that of the first batch. Their notebook ends the ascent with a projection on the ball, their
-script leaves it out: here it stays, as in the paper. What differs: they have 5,000 clean images, so a round goes over
-the fewer ones here until it has as many steps; batches are drawn anew in every epoch; one image at least is perturbed.
+script leaves it out: here it stays, as in the paper, since steps of their size end far outside. What differs: they have
+5,000 clean images, so a round goes over the fewer ones here until it has as many steps; batches are drawn anew in every
+epoch; one image at least is perturbed.
 """
 
 import copy
