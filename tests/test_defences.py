@@ -33,7 +33,8 @@ SHORT: dict[str, dict[str, Any]] = {
     "pud": {"epochs": [1], "steps": 1, "batch_size": 32},
     "fine-tuning": {"epochs": 2, "batch_size": 8, "clean_share": 0.5},
     "ft-sam": {"epochs": 2, "batch_size": 8, "clean_share": 0.5},
-    "i-bau": {"rounds": 1, "batch_size": 8, "clean_share": 0.5},
+    "i-bau": {"rounds": 1, "steps": 4, "batch_size": 8, "clean_share": 0.5},
+    "abl": {"isolation_epochs": 1, "epochs": 1, "unlearning_steps": 2, "batch_size": 8, "isolated": 0.2},
     "anp": {"steps": 4, "batch_size": 8, "clean_share": 0.5},
 }
 every_defence = pytest.mark.parametrize("name", DEFENCES.names())
@@ -110,12 +111,12 @@ def test_where_no_image_is_clean_the_model_stays_and_the_round_is_counted(
 
 @every_defence
 def test_accused_images_do_not_matter_to_who_unlearns_none(name: str, train_split: LabelledImages) -> None:
-    """Ours unlearns them; a repair must not look at them."""
+    """Ours unlearns them, ABL takes all images; a repair must not look at them."""
     images = np.array(train_split.images)
     images[N - 20 : N] = 255 - images[N - 20 : N]
     altered = dataclasses.replace(train_split, images=images)
     students = [a_round(name, one, State.initial(small_model(), N)).student for one in (train_split, altered)]
-    assert same(*students) is (name != "pud")
+    assert same(*students) is (name not in ("pud", "abl"))
 
 
 def test_a_repair_takes_at_most_its_share_of_each_class_the_least_suspicious() -> None:
@@ -135,7 +136,7 @@ def test_ours_is_meant_where_no_defence_is_named() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"defence": "prayer"}, "unknown defence 'prayer': choose one of anp, fine-tuning, ft-sam, i-bau, pud"),
+        ({"defence": "prayer"}, "unknown defence 'prayer': choose one of abl, anp, fine-tuning, ft-sam, i-bau, pud"),
         ({"defence": ["anp"]}, "unknown defence"),
         ({"defence": "anp", "preset": "robust"}, "AnpConfig has no setting preset: choose from batch_size"),
         ({"defence": "i-bau", "radius": 0}, "IBauConfig.radius is 0: give a number above 0"),

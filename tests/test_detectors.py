@@ -17,6 +17,7 @@ from pud.detectors import DEFAULT, DETECTORS, detector_settings
 from pud.detectors.contract import CLEAN, POISONED, UNSURE
 from pud.detectors.pud import DetectConfig, detect
 from pud.detectors.scan import two_groups
+from pud.detectors.spectre import SpectreConfig, covariance, robust_members, widest_form
 from pud.detectors.strip import StripConfig
 from pud.evidence.contract import InfectedEvidence
 from pud.steps.detect import detect_step
@@ -67,6 +68,43 @@ def test_spectral_signatures_accuse_half_of_every_class_whether_or_not_there_is_
     found = detector.detect(given[0], None, config)
     rates = [(found.verdict[given[0].labels == label] == POISONED).mean() for label in range(CLASSES)]
     np.testing.assert_allclose(rates, 1.5 * 0.33, atol=0.02)
+
+
+def test_spectre_accuses_half_of_one_class_the_one_that_poison_widens(
+    given: tuple[InfectedEvidence, np.ndarray],
+) -> None:
+    infected, poisoned = given
+    detector, config = detector_settings({"detector": "spectre"})
+    found = detector.detect(infected, None, config)
+    target = np.bincount(infected.labels[poisoned]).argmax()
+    assert found.target_labels == [target]
+    members = infected.labels == target
+    assert (found.verdict == POISONED).sum() == round(1.5 * 0.33 * members.sum())
+    assert np.median(found.suspicion[members]) == pytest.approx(1)
+    fewer = detector.detect(infected, None, SpectreConfig(expected_poison=0.1))
+    assert (fewer.verdict == POISONED).sum() == round(1.5 * 0.1 * members.sum())
+
+
+def test_the_widest_form_is_the_largest_eigenvector_of_the_fourth_moments() -> None:
+    random = np.random.default_rng(0)
+    white = random.normal(size=(500, 3)) * np.where(random.random(500) < 0.1, 3, 1)[:, None]
+    squares = np.einsum("mi,mj->mij", white, white).reshape(500, 9)
+    values, vectors = np.linalg.eigh(squares.T @ squares / 500 - np.outer(np.eye(3), np.eye(3)))
+    variance, form = widest_form(white)
+    assert variance == pytest.approx(values[-1], rel=1e-3)
+    assert abs(form.ravel() @ vectors[:, -1]) == pytest.approx(1, abs=1e-2)
+
+
+def test_a_robust_covariance_leaves_a_tight_cluster_out_and_nobody_of_a_normal_distribution() -> None:
+    random = np.random.default_rng(0)
+    points, poison = random.normal(size=(2000, 4)), np.arange(2000) < 60
+    assert robust_members(points, 0.03).all()
+    points[poison] = [12, 0, 0, 0] + 0.1 * random.normal(size=(60, 4))
+    kept = robust_members(points, 0.03)
+    assert not kept[poison].any()
+    assert kept[~poison].mean() > 0.96  # twice the expected poison may go
+    np.testing.assert_allclose(covariance(points[kept]), np.eye(4), atol=0.15)
+    assert covariance(points)[0, 0] > 4
 
 
 def test_strip_accuses_its_false_rejection_rate_of_clean_images_and_all_that_stay_sure() -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from pud.base.config import Count, Part, Positive
-from pud.defences.repair import CleanSet, RepairConfig, repair_defence
+from pud.defences.repair import LabelledBatches, RepairConfig, repair_defence
 from pud.models.contract import Classifier
 
 
@@ -24,7 +24,7 @@ class FineTuningConfig(RepairConfig):
 
 
 def optimiser_of(
-    model: Classifier, clean: CleanSet, config: FineTuningConfig
+    model: Classifier, clean: LabelledBatches, config: FineTuningConfig
 ) -> tuple[torch.optim.SGD, CosineAnnealingLR]:
     """Return the optimiser of a model's parameters and the schedule of its learning rate."""
     optimiser = torch.optim.SGD(
@@ -33,7 +33,7 @@ def optimiser_of(
     return optimiser, CosineAnnealingLR(optimiser, config.epochs * clean.steps_per_epoch)
 
 
-def fine_tune(model: Classifier, clean: CleanSet, config: FineTuningConfig) -> Classifier:
+def fine_tune(model: Classifier, clean: LabelledBatches, config: FineTuningConfig) -> Classifier:
     """Return a copy of the model, fine-tuned on the clean images."""
     repaired = copy.deepcopy(model).requires_grad_(True).train()
     optimiser, schedule = optimiser_of(repaired, clean, config)

@@ -1,6 +1,14 @@
-"""I-BAU: unlearn a universal perturbation by implicit hypergradients (Zeng et al. 2022, arXiv 2110.03735)."""
+"""I-BAU: unlearn a universal perturbation by implicit hypergradients (Zeng et al. 2022, arXiv 2110.03735).
+
+As in the authors' code pixels may leave [0, 1], the ascent flees from what the model says, whatever the label is, and
+the implicit gradient is that of the first batch. Their notebook ends the ascent with a projection on the ball, their
+script leaves it out: here it stays, as in the paper, since steps of their size end far outside. What differs: they have
+5,000 clean images, so a round goes over the fewer ones here until it has as many steps; batches are drawn anew in every
+epoch; one image at least is perturbed.
+"""
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,62 +17,69 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pud.base.config import Count, Part, Positive
-from pud.defences.repair import CleanSet, RepairConfig, repair_defence
+from pud.defences.repair import LabelledBatches, RepairConfig, repair_defence
 from pud.models.contract import Classifier
 
 MAP_STEP = 0.1  # of the gradient step whose fixed point the perturbation is taken for
-MAP_DECAY = 0.9  # keeps the series of the implicit gradient finite where that step does not contract
 
 
 @dataclass(frozen=True)
 class IBauConfig(RepairConfig):
     """The search for a universal perturbation, and the unlearning of it."""
 
-    rounds: Annotated[Count, "Over the clean images."] = 20
-    inner_steps: Annotated[Count, "Of ascent to the perturbation on each batch."] = 5
-    radius: Annotated[Positive, "L2 radius of the perturbation, pixels in [0, 1]."] = 10.0
+    rounds: Annotated[Count, "Of a search and an unlearning."] = 5
+    steps: Annotated[Count, "Of the search, and of the unlearning, in a round: at least, in whole epochs."] = 50
+    ascent_rate: Annotated[Positive, "Learning rate of the search, pixels in [0, 1]."] = 10.0
+    penalty: Annotated[float, "Of the perturbation's squared length, beside the loss that the search raises."] = 0.001
+    radius: Annotated[Positive, "L2 radius that the perturbation is brought to after the search."] = 10.0
     fixed_point_steps: Annotated[Count, "Of the implicit gradient."] = 5
-    portion: Annotated[
-        Part, "Share of a batch that the perturbation unlearns at once, as in the authors' code; one image at least."
-    ] = 0.01
-    learning_rate: Annotated[Positive, "Of Adam."] = 3e-4
+    portion: Annotated[Part, "Share of a batch that the perturbation is unlearned on; one image at least."] = 0.01
+    learning_rate: Annotated[Positive, "Of Adam."] = 1e-3
 
 
-def i_bau(model: Classifier, clean: CleanSet, config: IBauConfig) -> Classifier:
+def i_bau(model: Classifier, clean: LabelledBatches, config: IBauConfig) -> Classifier:
     """Return a copy of the model on whose clean images no universal perturbation works as well as before.
 
-    Rounds of: find the perturbation, bounded in L2, that most raises the loss on clean images; step along the gradient
-    of the perturbed loss, with the response of the perturbation to the weights by a fixed-point iteration.
+    Rounds of: find the perturbation that most raises the loss on clean images; step along the gradient of the perturbed
+    loss, with the response of the perturbation to the weights by a fixed-point iteration.
     """
     repaired = copy.deepcopy(model).requires_grad_(True).eval()
     optimiser = torch.optim.Adam(repaired.parameters(), config.learning_rate)
     weights = list(repaired.parameters())
+    epochs = -(-config.steps // clean.steps_per_epoch)
+    first: tuple[Tensor, Tensor] | None = None
     for _ in range(config.rounds):
-        delta = torch.zeros(1, *clean.images.shape[1:], device=clean.device)
-        for x, y in clean.steps(1):
-            delta = ascend(repaired, x, y, delta, config)
-            portion = torch.rand(len(x), 1, 1, 1, generator=clean.generator) < config.portion
-            portion[0] = True
-            gradients = hypergradients(repaired, weights, x, y, delta, portion.to(x), config.fixed_point_steps)
-            optimiser.zero_grad()
+        found = search(repaired, (x for x, _ in clean.steps(epochs)), config)
+        for x, y in clean.steps(epochs):
+            first = first or (x, y)
+            delta = found.clone().requires_grad_(True)
+            loss = search_loss(repaired, *first, delta, config.penalty)
+            moved = delta - MAP_STEP * torch.autograd.grad(loss, delta, create_graph=True)[0]
+            marked = torch.zeros(len(x), 1, 1, 1)
+            marked[torch.randperm(len(x), generator=clean.generator)[: max(1, int(config.portion * len(x)))]] = 1
+            outer = functional.cross_entropy(repaired(x + marked.to(x) * delta), y)
+            gradients = hypergradients(weights, delta, outer, moved, config.fixed_point_steps)
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight.grad = gradient
             optimiser.step()
     return repaired.eval()
 
 
-def perturbed_loss(model: nn.Module, x: Tensor, y: Tensor, shift: Tensor) -> Tensor:
-    """Return the cross-entropy of images (n, c, h, w) under a shift, (1, c, h, w) or one for each image."""
-    return functional.cross_entropy(model((x + shift).clamp(0, 1)), y)
-
-
-def ascend(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, config: IBauConfig) -> Tensor:
-    """Return the perturbation (1, c, h, w) after steps of unit length up the loss, within the ball."""
-    for _ in range(config.inner_steps):
+def search(model: Classifier, batches: Iterable[Tensor], config: IBauConfig) -> Tensor:
+    """Return the perturbation (1, c, h, w) after a step on each batch of images (n, c, h, w), brought into the ball."""
+    delta = torch.zeros(1, *model.input_shape, device=model.mean.device)
+    for x in batches:
+        with torch.no_grad():
+            said = model(x).argmax(1)
         delta.requires_grad_(True)
-        climb = torch.autograd.grad(perturbed_loss(model, x, y, delta), delta)[0]
-        delta = within_ball(delta.detach() + climb / (climb.norm() + 1e-12), config.radius)
-    return delta
+        slope = torch.autograd.grad(search_loss(model, x, said, delta, config.penalty), delta)[0]
+        delta = delta.detach() - config.ascent_rate * slope
+    return within_ball(delta, config.radius)
+
+
+def search_loss(model: nn.Module, x: Tensor, y: Tensor, delta: Tensor, penalty: float) -> Tensor:
+    """Return what the search lowers: the penalty less the cross-entropy of images (n, c, h, w) with delta on them."""
+    return penalty * delta.square().sum() - functional.cross_entropy(model(x + delta), y)
 
 
 def within_ball(delta: Tensor, radius: float) -> Tensor:
@@ -73,20 +88,18 @@ def within_ball(delta: Tensor, radius: float) -> Tensor:
 
 
 def hypergradients(
-    model: nn.Module, weights: list[nn.Parameter], x: Tensor, y: Tensor, delta: Tensor, portion: Tensor, steps: int
+    weights: list[nn.Parameter], delta: Tensor, outer: Tensor, moved: Tensor, steps: int
 ) -> list[Tensor]:
-    """Return the gradient of the perturbed loss for each weight, the perturbation's own response to it included.
+    """Return the gradient of the loss ``outer`` for each weight, the response of delta to the weight included.
 
-    portion: (n, 1, 1, 1), 1 for the images that the outer loss perturbs, else 0. steps: of the fixed-point iteration.
+    moved: delta after one more step of its search, as a function of delta and the weights; delta is taken for its fixed
+    point. steps: terms of the series of the implicit gradient.
     """
-    delta = delta.detach().requires_grad_(True)
-    outer = perturbed_loss(model, x, y, portion * delta)
     direct = torch.autograd.grad(outer, weights, retain_graph=True)
-    vector = torch.autograd.grad(outer, delta, retain_graph=True)[0]
-    slope = torch.autograd.grad(perturbed_loss(model, x, y, delta), delta, create_graph=True)[0]
-    moved, series = delta + MAP_STEP * slope, vector
+    vector = torch.autograd.grad(outer, delta)[0]
+    series = torch.zeros_like(vector)
     for _ in range(steps):
-        series = vector + MAP_DECAY * torch.autograd.grad(moved, delta, series, retain_graph=True)[0]
+        series = vector + torch.autograd.grad(moved, delta, series, retain_graph=True)[0]
     indirect = torch.autograd.grad(moved, weights, series, allow_unused=True)
     return [one if other is None else one + other for one, other in zip(direct, indirect, strict=True)]
 

@@ -33,12 +33,12 @@ class RepairConfig(BatchConfig):
 
 
 @dataclass(frozen=True)
-class CleanSet:
-    """Clean uint8 images (m, c, h, w) with int64 labels (m,), in batches on a device, shuffled by a generator."""
+class LabelledBatches:
+    """Images uint8 (m, c, h, w) with int64 labels (m,), in batches on a device, shuffled by a generator."""
 
     images: np.ndarray
     labels: np.ndarray
-    config: RepairConfig
+    config: BatchConfig
     generator: torch.Generator
     device: torch.device
 
@@ -52,18 +52,20 @@ class CleanSet:
         """The batches of an epoch: the short last one is left out, but for the only one."""
         return max(1, len(self.labels) // self.config.batch_size)
 
-    def steps(self, epochs: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def steps(self, epochs: int, what: str = "repair") -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches of images in [0, 1], augmented, and their labels."""
         order = batches(len(self.labels), self.config.batch_size, epochs, self.generator)
         augment = self.config.augmentation(self.images.shape[1])
         random = RandomStream(self.generator, self.device) if augment else None
         targets = torch.from_numpy(self.labels)
-        for index, x in enumerate(track(self.pictures.stream(order), "repair", total=len(order))):
+        for index, x in enumerate(track(self.pictures.stream(order), what, total=len(order))):
             x = augment(x, random.at(index)) if augment and random else x
             yield x, targets[order[index]].to(self.device)
 
 
-def repair_defence(name: str, config_type: type[C], repair: Callable[[Classifier, CleanSet, C], Classifier]) -> Defence:
+def repair_defence(
+    name: str, config_type: type[C], repair: Callable[[Classifier, LabelledBatches, C], Classifier]
+) -> Defence:
     """Return the registry's entry for a repair.
 
     repair: returns a repaired copy of a model, in evaluation mode; the given model stays as it is.
@@ -80,7 +82,7 @@ def repair_defence(name: str, config_type: type[C], repair: Callable[[Classifier
     ) -> None:
         chosen = np.flatnonzero(selection.clean)
         warn_of_few_steps(len(chosen), config.batch_size)
-        clean = CleanSet(images[chosen], selection.labels[chosen], config, generator, device)
+        clean = LabelledBatches(images[chosen], selection.labels[chosen], config, generator, device)
         state.replace_model(repair(state.student, clean, config))
 
     return Defence(

@@ -50,19 +50,25 @@ def sgd(
 
 
 @contextmanager
-def worst_nearby(model: nn.Module, radius: float) -> Iterator[None]:
+def worst_nearby(model: nn.Module, radius: float, *, relative: bool = False) -> Iterator[None]:
     """Let the weights be where their gradients say that the loss is worst in a ball, then where they were.
 
     The climb of sharpness-aware minimisation (Foret et al. 2021, arXiv 2010.01412). Meanwhile batch norms, which are in
-    training mode, do not remember what they see.
+    training mode, do not remember what they see. relative: the ball's axes are the sizes of the weights (Kwon et al.
+    2021, arXiv 2102.11600), else they are equal.
     """
     weights = [weight for weight in model.parameters() if weight.grad is not None]
-    length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(weight.grad) for weight in weights]))
+
+    def in_metric(step: Tensor, weight: Tensor) -> Tensor:
+        return weight.abs() * step if relative else step
+
     before = [weight.detach().clone() for weight in weights]
     momenta = {norm: norm.momentum for norm in model.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
     with torch.no_grad():
-        for weight in weights:
-            weight.add_(radius / (length + 1e-12) * weight.grad)
+        climbs = [in_metric(weight.grad, weight) for weight in weights if weight.grad is not None]
+        length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(climb) for climb in climbs]))
+        for weight, climb in zip(weights, climbs, strict=True):
+            weight.add_(radius / (length + 1e-12) * in_metric(climb, weight))
     for each in momenta:
         each.momentum = 0.0
     yield
