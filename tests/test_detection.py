@@ -410,7 +410,7 @@ def test_what_tells_apart_only_some_of_the_known_mislabelled_images_is_outweighe
         evidence, heldout=votes, features=features, noise_survival=survival, mix_survival=survival
     )
     for least, found in ((0.0, far), (CONFIG.coverage, poisoned)):
-        judged = detect(evidence, None, dataclasses.replace(CONFIG, agreement=0.0, coverage=least))
+        judged = detect(evidence, None, dataclasses.replace(CONFIG, coverage=least))
         assert judged.target_labels == [TARGET]
         assert ((judged.verdict == POISONED) == found).mean() > 0.95
 

@@ -64,7 +64,6 @@ class DetectConfig:
     variation: Annotated[float, "With sureness: below both, an outlying mode holds hard images only."] = 0.68
     sureness: Annotated[float, "See variation."] = 0.15
     evident_separation: Annotated[float, "Ashman's D from which a mode is no clean one, however hard."] = 12.0
-    agreement: Annotated[float, "Rank correlation with the trigger score that suspicion must have."] = 0.5
     coverage: Annotated[Share, "Of the images known to be mislabelled, that a hypothesis must accuse."] = 0.5
     doubt_weights: Annotated[tuple[float, ...], "Of the mislabelling odds beside the trigger score."] = (0.25, 0.75)
     belief: Annotated[Share, "Of the infected model in a label, for a contradiction to count."] = 0.35
@@ -259,9 +258,7 @@ def que_hypotheses(
     ]
     if cues.change is not None:
         found += [values + cues.change for values in found]
-    return [
-        values for values in found if not scored or scipy.stats.spearmanr(values, score).statistic > config.agreement
-    ]
+    return [values for values in found if not (scored and is_opposed(values, score))]
 
 
 def part(
