@@ -58,7 +58,7 @@ def run(
 ) -> None:
     """Train a network of the student's kind from scratch on all images, whatever was selected."""
     warn_of_few_steps(len(images), config.batch_size)
-    model = from_scratch(state.student, generator).to(device)
+    model = state.student.rebuild(int(torch.randint(2**31, (1,), generator=generator)))
     optimiser = torch.optim.SGD(
         model.parameters(), momentum=config.momentum, weight_decay=config.weight_decay, nesterov=True
     )
@@ -94,13 +94,6 @@ def run(
         epochs = -(-config.unlearning_steps // unlearned.steps_per_epoch)
         learn(unlearned, [config.unlearning_rate] * epochs, operator.neg)
     state.replace_model(model)
-
-
-def from_scratch(model: Classifier, generator: torch.Generator) -> Classifier:
-    """Return an untrained network of a model's kind, on the CPU."""
-    seed = int(torch.randint(2**31, (1,), generator=generator))
-    mean, std = model.mean.flatten().tolist(), model.std.flatten().tolist()
-    return Classifier(model.factory, model.input_shape, model.classes, mean, std, seed=seed, name=model.name)
 
 
 def lowest_losses(

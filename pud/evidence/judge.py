@@ -11,6 +11,10 @@ How often a judge ranks a strange image above an honest one (AUROC, of the harde
 what the other classes of the same data give: an empirical null (Efron 2004), with the false discovery rate over all
 classes held (Benjamini and Hochberg 1995). It must know both, images and source classes that it never saw; where most
 strange images are from one source, as when a trigger acts on that alone, images.
+
+A part of an honest class may look unlike the rest of it and be strange. So a network that learns from nothing that may
+be marked, the *reference*, is asked too: what it knows as the class, better than judges know a mark, is content. In a
+class that is left, judges and reference part poison from what was there.
 """
 
 import math
@@ -316,7 +320,8 @@ def examine_labels(
     for label in accused:
         group, mine = suspects[label], shows[:, label]
         marked, _ = surely(looks[label], group.members)
-        if auroc(mine[marked], mine[aside[label]]) < min(one.auroc for one in judgements if one.label == label):
+        as_content = auroc(mine[marked], mine[aside[label]]) if len(aside[label]) else 0.0
+        if as_content < min(one.auroc for one in judgements if one.label == label):
             scored[label] = True
             scores[group.members] = (court.parted(group, first[label], mine) - mine)[group.members]
     return strange, scores, scored
