@@ -15,6 +15,7 @@ from pud.adversarial.robustness import (
 )
 from pud.base.errors import InputError
 from pud.data.images import LabelledImages, pixels
+from pud.models.make import make_model
 
 CONFIG = EvaluateConfig(pgd_steps=5, batch_size=70)
 
@@ -151,6 +152,14 @@ def test_autoattack_takes_few_classes_and_names_what_it_left_out(
     assert (record["attack"], record["n"]) == (name, 8)
     assert record["value"] <= white_box <= robust_accuracy(few, images, labels, config, seed=0)["value"]  # type: ignore[operator]
     assert record["value"] < accuracy(few, images, labels)  # type: ignore[operator]
+
+
+def test_autoattack_takes_colour_whose_channels_lie_last() -> None:
+    model = make_model("resnet8", (3, 16, 16), 4, [0.5], [0.25]).eval()
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+    labels = model(images).argmax(1)
+    record, white_box = autoattack_accuracy(model, images, labels, EvaluateConfig(epsilon=1 / 255), seed=0)
+    assert 0 <= record["value"] <= white_box <= 1  # type: ignore[operator]
 
 
 class Chosen(nn.Module):

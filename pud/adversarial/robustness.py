@@ -102,8 +102,9 @@ def autoattack_accuracy(
     """
     from pyautoattack import AutoAttack
 
-    fast = fold_batchnorm(model)
+    fast = fold_batchnorm(model).to(memory_format=torch.contiguous_format)  # the library takes views of gradients
     fast.register_forward_pre_hook(lambda *_: sign())  # a group of images can take long
+    images = images.contiguous()
     attack = AutoAttack(fast, norm="Linf", eps=config.epsilon, version="standard", seed=seed, device=images.device)
     with torch.no_grad():
         classes = fast(images[:1]).shape[1]
