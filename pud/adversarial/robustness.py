@@ -102,7 +102,9 @@ def autoattack_accuracy(
     """
     from pyautoattack import AutoAttack
 
-    fast = fold_batchnorm(model).to(memory_format=torch.contiguous_format)  # the library takes views of gradients
+    fast = fold_batchnorm(model)
+    for parameter in fast.parameters():  # the library takes views of gradients
+        parameter.data = parameter.data.contiguous()
     fast.register_forward_pre_hook(lambda *_: sign())  # a group of images can take long
     images = images.contiguous()
     attack = AutoAttack(fast, norm="Linf", eps=config.epsilon, version="standard", seed=seed, device=images.device)
