@@ -416,7 +416,9 @@ def _detector(name: str, measure: Callable[..., Record], *, ours: bool) -> Entry
 
 INFECTED = _model("infected", infected, bound=False)
 FLOOR, CEILING = (_model("floor", floor, bound=True), _model("ceiling", ceiling, bound=True))
-ROBUST, ERASE, PAPER = (_rounds("preset", name, PRESETS[name]) for name in ("robust", "erase", "paper"))
+ROBUST, ERASE, RETRAIN, PAPER = (
+    _rounds("preset", name, PRESETS[name]) for name in ("robust", "erase", "retrain", "paper")
+)
 AFT = Entry("aft", "preset", repair, ours=True)
 PBE = dataclasses.replace(PRESETS["paper"], consistency_weight=0.0, unlearn_weight=0.0, reference_weight=0.0)
 PARTS: dict[str, PurifyConfig] = {
@@ -450,7 +452,7 @@ COST = Entry("cost", "cost", cost, ours=True, place="")
 ENTRIES = {
     entry.name: entry
     for entry in (
-        *(INFECTED, FLOOR, CEILING, ROBUST, ERASE, PAPER, AFT, *ABLATIONS),
+        *(INFECTED, FLOOR, CEILING, ROBUST, ERASE, RETRAIN, PAPER, AFT, *ABLATIONS),
         *(FILTERED, *RIVAL_REPAIRS, *RIVAL_DETECTORS, *OUR_DETECTORS, *AUTOATTACKS, COST),
     )
 }

@@ -49,10 +49,10 @@ def grid() -> Iterator[tuple[Cell, Entry]]:
     yield from each([*map(innocent, (plan.SEEDS[0], *later_seeds)), *cells], ERASE)
     yield from each(cells, *entries.RIVAL_DETECTORS, *entries.OUR_DETECTORS)
     yield from each(cells, *entries.RIVAL_REPAIRS)
-    yield from each(first(plan.ABLATED), *entries.ABLATIONS, entries.PAPER, entries.AFT)
+    yield from each(first(plan.ABLATED), *entries.ABLATIONS, entries.RETRAIN, entries.PAPER, entries.AFT)
     yield from each(cells, entries.FILTERED)
     yield from each([*later, *other_rates()], INFECTED, ROBUST, FLOOR, CEILING)
-    yield from each(cells[1:], entries.PAPER, entries.AFT)
+    yield from each(cells[1:], entries.RETRAIN, entries.PAPER, entries.AFT)
 
 
 def record(cell: Cell, entry: Entry) -> None:

@@ -346,7 +346,7 @@ def test_relearning_drift_and_seconds_are_shown(tmp_path: Path) -> None:
     assert [row[1] for row in drift] == ["0", "1"]
     assert [row[8:] for row in drift] == [["0.500", "0.250", "0.750", "20"], ["–", "–", "–", "40"]]
     (spent,) = rows(page, "Seconds")
-    assert spent[6:] == ["60", "60", "60", "60", "60", "–", "–", "60", "120", "480"]
+    assert spent[6:] == ["60", "60", "60", "60", "60", "–", "–", "–", "60", "120", "480"]
 
 
 def test_only_the_attack_asked_for_is_read(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_missing_entries_do_not_crash(tmp_path: Path) -> None:
     bare = dict.fromkeys(names, DELETED)
     page = written(tmp_path / "bare", cell(entries=bare, detectors={}))
     assert "0 poisoned, 0 innocent, 0 attack failed, 1 not measured" in page
-    assert rows(page, "Seconds")[0][5:] == ["not measured", *["–"] * 10]
+    assert rows(page, "Seconds")[0][5:] == ["not measured", *["–"] * 11]
 
 
 def test_entries_that_are_only_begun_do_not_crash(tmp_path: Path) -> None:
