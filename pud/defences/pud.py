@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -221,6 +222,13 @@ class _Lesson:
     generator: torch.Generator
     device: torch.device
 
+    @cached_property
+    def trigger(self) -> AffineTrigger | None:
+        """What accused images seem to carry, estimated once for however often the round goes on; None of too few."""
+        accused = np.flatnonzero(self.state.accused)
+        trusted = np.flatnonzero(self.state.clean & ~self.state.accused)
+        return estimate_trigger(self.pictures, accused, trusted) if min(len(accused), len(trusted)) > 1 else None
+
     def give(self, epochs: int) -> None:
         """Train for so many epochs, from the highest learning rate of the round down.
 
@@ -230,9 +238,8 @@ class _Lesson:
         """
         state, config, device, generator = self.state, self.config, self.device, self.generator
         done, pictures, rejected = state.rounds_done, self.pictures, self.rejected
-        accused, trusted = np.flatnonzero(state.accused), np.flatnonzero(state.clean & ~state.accused)
         random, augment = RandomStream(generator, device), config.augmentation(pictures.images.shape[1])
-        trigger = estimate_trigger(pictures, accused, trusted) if len(accused) > 1 and len(trusted) > 1 else None
+        trigger = self.trigger
         order = [self.clean[index.numpy()] for index in batches(len(self.clean), config.batch_size, epochs, generator)]
         size = len(order[0])
         forgotten = int(config.unlearn_fraction * size) if len(rejected) else 0
