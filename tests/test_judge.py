@@ -9,15 +9,14 @@ from sklearn.metrics import roc_auc_score
 
 from pud.data.images import LabelledImages
 from pud.evidence.judge import (
-    IMAGES,
-    SOURCES,
     Court,
     JudgeConfig,
-    Judgement,
+    Known,
     Suspects,
     auroc,
     discoveries,
     examine_labels,
+    suspected,
 )
 from pud.models.contract import Classifier
 from pud.models.make import make_model
@@ -53,8 +52,8 @@ def as_witnesses_see(split: LabelledImages, seed: int = 0) -> tuple[np.ndarray, 
     return seen / seen.sum(1, keepdims=True), np.log(seen)
 
 
-def judgements(rates: dict[int, float], kind: str = SOURCES, error: float = 0.03) -> list[Judgement]:
-    return [Judgement(label, kind, rate, error) for label, rate in rates.items()]
+def judgements(rates: dict[int, float], error: float = 0.03) -> dict[int, Known]:
+    return {label: Known(rate, error**2, 100) for label, rate in rates.items()}
 
 
 HONEST = dict(enumerate([0.61, 0.48, 0.55, 0.63, 0.44, 0.57, 0.59, 0.52, 0.6]))
@@ -67,37 +66,46 @@ def test_auroc_is_how_often_one_exceeds_another() -> None:
     np.testing.assert_allclose(auroc(upper, lower), wanted)
 
 
-def test_honest_classes_are_not_accused_however_many() -> None:
-    assert not discoveries([], CONFIG)
-    assert not discoveries(judgements(HONEST) + judgements(HONEST, IMAGES), CONFIG)
+def test_an_auroc_of_noise_varies_as_it_is_said_to() -> None:
+    random = np.random.default_rng(0)
+    found = [Known.of(random.random(30), random.random(50)) for _ in range(1000)]
+    np.testing.assert_allclose(np.var([one.auroc for one in found]), found[0].variance, rtol=0.15)
+    halves = [Known.mean(found[place : place + 2]) for place in range(0, 1000, 2)]
+    np.testing.assert_allclose(np.var([one.auroc for one in halves if one]), found[0].variance / 2, rtol=0.2)
+    assert Known.mean([]) is None
+
+
+def test_discoveries_hold_their_false_discovery_rate() -> None:
+    assert not discoveries({}, 0.05)
+    assert discoveries({4: 0.03, 7: 0.02}, 0.05) == {4, 7}  # of two discoveries 0.1 would be false
+    assert discoveries({4: 0.06, 7: 0.02}, 0.05) == {7}
+    assert not discoveries({4: 0.06, 7: 0.03}, 0.05)
+
+
+def test_honest_classes_are_hardly_suspected() -> None:
+    assert not suspected({}, CONFIG)
+    assert not suspected(judgements(HONEST), CONFIG)
 
 
 def test_a_class_with_a_mark_stands_out_among_honest_ones() -> None:
-    assert discoveries(judgements({**HONEST, 9: 0.86}), CONFIG) == {9}
-    assert not discoveries(judgements({**HONEST, 9: 0.68}), CONFIG)
+    assert suspected(judgements({**HONEST, 9: 0.75}), CONFIG) == {9}
+    assert not suspected(judgements({**HONEST, 9: 0.62}), CONFIG)
 
 
-def test_what_a_judge_knows_of_images_but_not_of_source_classes_is_content() -> None:
-    both = [Judgement(9, SOURCES, 0.6, 0.03), Judgement(9, IMAGES, 0.9, 0.03)]
-    honest = judgements(HONEST) + judgements(HONEST, IMAGES)
-    assert not discoveries(honest + both, CONFIG)
-    assert discoveries(honest + both[1:], CONFIG) == {9}  # all from one source: there is no other to be asked about
-
-
-def test_a_mark_in_every_class_or_in_the_only_one_that_was_asked_about_is_found() -> None:
-    assert discoveries(judgements(dict.fromkeys(range(10), 0.83)), CONFIG) == set(range(10))
-    assert discoveries(judgements({3: 0.83}), CONFIG) == {3}
+def test_a_mark_in_every_class_or_in_the_only_one_that_was_asked_about_is_suspected() -> None:
+    assert suspected(judgements(dict.fromkeys(range(10), 0.8)), CONFIG) == set(range(10))
+    assert suspected(judgements({3: 0.8}), CONFIG) == {3}
 
 
 def test_where_judges_know_much_of_honest_classes_as_much_of_another_is_nothing() -> None:
     quiet, loud = [0.61, 0.48, 0.6, 0.57, 0.52], [0.72, 0.52, 0.66, 0.74, 0.66, 0.7, 0.55, 0.58, 0.73]
-    assert discoveries(judgements({**dict(enumerate(quiet)), 9: 0.81}), CONFIG) == {9}
-    assert not discoveries(judgements({**dict(enumerate(loud)), 9: 0.81}), CONFIG)
+    assert suspected(judgements({**dict(enumerate(quiet)), 9: 0.74}), CONFIG) == {9}
+    assert not suspected(judgements({**dict(enumerate(loud)), 9: 0.74}), CONFIG)
 
 
 def test_what_few_images_say_counts_less() -> None:
-    assert discoveries(judgements({**HONEST, 9: 0.88}, error=0.02), CONFIG) == {9}
-    assert not discoveries(judgements({**HONEST, 9: 0.88}, error=0.15), CONFIG)
+    assert suspected(judgements({**HONEST, 9: 0.74}, error=0.02), CONFIG) == {9}
+    assert not suspected(judgements({**HONEST, 9: 0.74}, error=0.15), CONFIG)
 
 
 def test_honest_images_match_in_what_they_show(train_split: LabelledImages) -> None:
@@ -193,8 +201,10 @@ def test_a_class_with_too_few_strange_images_is_not_asked_about(model: Classifie
     heldout, odds = as_witnesses_see(train_split)
     suspects = Suspects.of(TARGET, labels, odds[:, TARGET], heldout, CONFIG.judge_clear)
     court = Court(model, images, labels, replace(CONFIG, judge_least=10_000), stream(), CPU)
-    assert court.of_images(TARGET, suspects)[0] is None
-    assert court.of_sources(TARGET, suspects) is None
+    before = stream_of(len(labels))
+    known, odds = court.judgement(suspects, suspects.strange, suspects.clear, before)
+    assert known is None
+    np.testing.assert_array_equal(odds, before)
 
 
 def test_without_witnesses_nothing_is_found(model: Classifier, train_split: LabelledImages) -> None:

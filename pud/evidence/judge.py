@@ -3,18 +3,15 @@
 Some images of a class look no more like it, to witnesses that never saw its labels, than most images of other classes
 do: its *strange* images. In an honest class these are few, hard, and mislabelled by mistake; to a class that a backdoor
 leads to they were brought, and a trigger marks them. So a small network, the *judge*, learns to tell them from images
-that show the same and look as little like the class, and from those that look like it most. It is asked about strange
-images of source classes that it never saw, and about others of those that it saw. Label noise has no mark to be
-learned; what is content shows more clearly in the images that look like the class than in the strange ones.
+that show the same and look as little like the class, and from those that look like it most, and is asked about others
+that it never saw. Label noise has no mark to be learned.
 
 How often a judge ranks a strange image above an honest one (AUROC, of the harder of both comparisons) is compared with
-what the other classes of the same data give: an empirical null (Efron 2004), with the false discovery rate over all
-classes held (Benjamini and Hochberg 1995). It must know both, images and source classes that it never saw; where most
-strange images are from one source, as when a trigger acts on that alone, images.
-
-A part of an honest class may look unlike the rest of it and be strange. So a network that learns from nothing that may
-be marked, the *reference*, is asked too: what it knows as the class, better than judges know a mark, is content. In a
-class that is left, judges and reference part poison from what was there.
+what the classes of these data give, and with what honest ones gave, at a loose false discovery rate (Benjamini and
+Hochberg 1995). A class that stands out is suspected, no more: a part of an honest class may look unlike the rest of it,
+and what marks that is content. So a network that learns from nothing that may be marked, the *reference*, says what is
+content, and judges learn anew from what is surely marked by both. A class is named if they know its strange images
+better than the reference knows these as the class, and then both part poison from what was there.
 """
 
 import math
@@ -33,7 +30,6 @@ from pud.models.contract import Classifier
 from pud.models.inference import logits
 from pud.models.training import TrainConfig, train
 
-SOURCES, IMAGES = "sources", "images"  # what a judge never saw
 MARKED = 0.8  # posterior from which, and below the rest of which, the next pass learns from an image
 MEDIAN_OF_HALF_NORMAL = 0.6745  # in standard deviations
 
@@ -43,7 +39,8 @@ class JudgeConfig:
     """How a judge is trained and when it is believed.
 
     judge_null: before the classes of these data say better. On CIFAR-10 (development half, 17 honest classes of two
-    seeds with WaNet in another class): 0.60 and, beyond the error of measurement, 0.07.
+    seeds with WaNet in another class): 0.60 and, beyond the error of measurement, 0.07; content is judged with the same
+    deviation.
     """
 
     judge_epochs: Annotated[Count, "Training of a judge, at most."] = 20
@@ -54,19 +51,9 @@ class JudgeConfig:
     judge_least: Annotated[Count, "Strange images that a class must have to be asked about."] = 10
     judge_null: Annotated[tuple[Share, Share], "Its AUROC in honest classes: mean and deviation."] = (0.60, 0.07)
     judge_null_classes: Annotated[Count, "How many classes of the data that counts for."] = 10
-    judge_discoveries: Annotated[Part, "False discovery rate, before content is looked at."] = 0.05
-    judge_reference_epochs: Annotated[Count, "Training of the network that learns from nothing accused."] = 6
-    judge_passes: Annotated[Count, "How often the images of an accused class are parted anew."] = 2
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a judge knew of a class: ``unseen``, its AUROC and the standard error of that at no mark at all."""
-
-    label: int
-    unseen: str
-    auroc: float
-    error: float
+    judge_suspicion: Annotated[Part, "False discovery rate, before content is looked at."] = 0.5
+    judge_discoveries: Annotated[Part, "False discovery rate, after that."] = 0.05
+    judge_reference_epochs: Annotated[Count, "Training of the network that learns from nothing suspected."] = 6
 
 
 @dataclass(frozen=True)
@@ -121,6 +108,29 @@ def auroc(upper: np.ndarray, lower: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
+class Known:
+    """How well images are told from others: an AUROC, its variance where nothing is to be known, and of how many."""
+
+    auroc: float
+    variance: float
+    images: int
+
+    @classmethod
+    def of(cls, upper: np.ndarray, lower: np.ndarray) -> "Known":
+        """Return how well scores (a,) are told from lower ones (b,)."""
+        return cls(auroc(upper, lower), (1 / len(upper) + 1 / len(lower)) / 12, len(upper))
+
+    @classmethod
+    def mean(cls, found: list["Known"]) -> "Known | None":
+        """Return the mean over parts of the images."""
+        if not found:
+            return None
+        rates, variances, sizes = np.array([[one.auroc, one.variance, one.images] for one in found]).T
+        weights = sizes / sizes.sum()
+        return cls(float(weights @ rates), float(weights**2 @ variances), int(sizes.sum()))
+
+
+@dataclass(frozen=True)
 class Court:
     """What all judges of a data set share: uint8 images (n, c, h, w), their labels (n,), and how a judge is made."""
 
@@ -149,68 +159,40 @@ class Court:
         said = logits(judge, self.images, self.device, rows=asked)
         return (said[:, 1] - said[:, 0]).numpy()
 
-    def of_images(self, label: int, suspects: Suspects) -> tuple[Judgement | None, np.ndarray]:
-        """Return what judges that learned from one half of the images know of the other, and their log odds (n,)."""
-        half, odds = parts(self.labels, 2) == 0, np.zeros(len(self.labels))
-        return self.judgement(label, IMAGES, suspects, half, half, odds), odds
-
-    def of_sources(self, label: int, suspects: Suspects) -> Judgement | None:
-        """Return what judges that learned from some source classes know of the others; None where they are too few, or
-        most strange images are from one: a trigger may act on that alone."""
-        counts = np.bincount(suspects.shown[suspects.strange], minlength=1 + suspects.shown.max())
-        if counts.max() > counts.sum() / 2:
-            return None
-        place = np.argsort(np.argsort(-counts, kind="stable"))
-        by_source = np.isin(place % 4, (0, 3))[suspects.shown]  # the largest source here, the next two there, and so on
-        return self.judgement(label, SOURCES, suspects, by_source, parts(self.labels, 2) == 0)
-
     def judgement(
-        self,
-        label: int,
-        unseen: str,
-        suspects: Suspects,
-        side: np.ndarray,
-        half: np.ndarray,
-        odds: np.ndarray | None = None,
-    ) -> Judgement | None:
-        """Return what judges know of strange images that learned from those on the other side, bool (n,).
+        self, suspects: Suspects, marked: np.ndarray, clear: np.ndarray, odds: np.ndarray
+    ) -> tuple[Known | None, np.ndarray]:
+        """Return what judges that learned from one half of the images know of the other, and their log odds (n,).
 
-        half: the same of what looks like the class. odds: (n,), written for what no judge saw of the class.
+        They learn marked images, bool (n,), of a class, and clear ones. What they know is told by its strange ones.
+        odds: (n,), kept of a half for whose judge there are too few.
         """
-        least, results = self.config.judge_least / 2, []
-        for learned, seen in ((side, half), (~side, ~half)):
-            asked = suspects.strange & ~learned
-            clear = suspects.clear & ~seen
-            honest = suspects.matching(asked, ~learned, 2 * self.config.judge_matched, self.generator)
-            if min((suspects.strange & learned).sum(), asked.sum(), len(honest), clear.sum()) < least:
+        half, odds = parts(self.labels, 2) == 0, odds.copy()
+        least, found = self.config.judge_least / 2, list[Known]()
+        for seen in (half, ~half):
+            asked, alike = suspects.strange & ~seen, suspects.clear & ~seen
+            honest = suspects.matching(asked, ~seen, 2 * self.config.judge_matched, self.generator)
+            if min((marked & seen).sum(), (clear & seen).sum(), asked.sum(), len(honest), alike.sum()) < least:
                 continue
-            members = np.flatnonzero(asked | clear if odds is None else suspects.members & ~seen)
-            said = np.zeros(len(self.labels))
+            members, said = np.flatnonzero(suspects.members & ~seen), np.zeros(len(self.labels))
             rows = np.concatenate([members, honest])
-            said[rows] = self.scores(suspects, suspects.strange & learned, learned, suspects.clear & seen, rows)
-            if odds is not None:
-                odds[members] = said[members]
-            upper, lower = said[asked], [said[honest], said[clear]]
-            variance = (1 / len(upper) + 1 / min(map(len, lower))) / 12  # of an AUROC where nothing is to be known
-            results.append((len(upper), min(auroc(upper, one) for one in lower), variance))
-        if not results:
-            return None
-        sizes, rates, variances = map(np.array, zip(*results, strict=True))
-        weights = sizes / sizes.sum()
-        return Judgement(label, unseen, float(weights @ rates), float(np.sqrt(weights**2 @ variances)))
+            said[rows] = self.scores(suspects, marked & seen, seen, clear & seen, rows)
+            odds[members] = said[members]
+            found.append(min((Known.of(said[asked], said[one]) for one in (honest, alike)), key=lambda one: one.auroc))
+        return Known.mean(found), odds
 
     def reference(
         self, suspects: dict[int, Suspects], odds: dict[int, np.ndarray]
     ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """Return the content log odds (n, k) of a network that learned from no image that may be marked.
 
-        odds: by accused class, (n,), of a mark. Nor did it learn from some honest images, of which the indices are
-        returned for each class: they show what its marked ones do.
+        odds: by suspected class, (n,), of a mark. Nor did it learn from some honest images, of which the indices are
+        returned for each class: they show what its strange ones do.
         """
         rest, aside = np.ones(len(self.labels), bool), dict[int, np.ndarray]()
         for label, group in suspects.items():
-            marked, unmarked = surely(odds[label], group.members)
-            aside[label] = group.matching(marked, rest, 1, self.generator)
+            _, unmarked = surely(odds[label], group.members)
+            aside[label] = group.matching(group.strange, rest, 1, self.generator)
             rest[aside[label]] = False
             rest &= ~group.members | unmarked
         network, config = fresh(self.model, self.generator), TrainConfig(epochs=self.config.judge_reference_epochs)
@@ -220,21 +202,6 @@ class Court:
         others = np.stack([scipy.special.logsumexp(np.delete(said, one, 1), axis=1) for one in range(said.shape[1])], 1)
         return np.clip(said - others, LEAST, -LEAST), aside
 
-    def parted(self, suspects: Suspects, odds: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Return log odds (n,) that the members of an accused class bear its mark, by judges that learned from others.
-
-        What these odds (n,), less how much an image looks like the class to the reference, known (n,), say is surely
-        marked, and surely not, is learned from in the next pass.
-        """
-        half, odds = parts(self.labels, 2) == 0, odds.copy()
-        for _ in range(1, self.config.judge_passes):
-            marked, clear = surely(odds - known, suspects.members)
-            for seen in (half, ~half):
-                if (marked & seen).any() and (clear & seen).any():
-                    asked = np.flatnonzero(suspects.members & ~seen)
-                    odds[asked] = self.scores(suspects, marked & seen, seen, clear & seen, asked)
-        return odds
-
 
 def surely(odds: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return which members of a class, bool (n,), surely are in the upper mode of the odds (n,), and which not."""
@@ -243,44 +210,34 @@ def surely(odds: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return members & (posterior >= MARKED), members & (posterior < 1 - MARKED)
 
 
-def discoveries(judgements: list[Judgement], config: JudgeConfig) -> set[int]:
-    """Return the classes whose judges know more than those of honest classes do, of all that they never saw.
+def discoveries(chances: dict[int, float], rate: float) -> set[int]:
+    """Return the classes that are no chance, given that of each without a mark, at a false discovery rate."""
+    adjusted = scipy.stats.false_discovery_control(list(chances.values())) if chances else []
+    return {label for label, chance in zip(chances, adjusted, strict=True) if chance <= rate}
 
-    What honest classes give is told by ``judge_null`` and, in turn, by the classes that are not discovered: at first by
-    none, so that marks in most classes do not hide each other.
+
+def suspected(judgements: dict[int, Known], config: JudgeConfig) -> set[int]:
+    """Return the classes whose judges may know more than those of honest classes do, of what judges know of each.
+
+    What honest classes give is told by ``judge_null`` and by the median of the classes and the deviation below it,
+    since a mark only raises an AUROC.
     """
-    found = {one.label for one in judgements}
-    for _ in range(len(judgements)):
-        chances = dict[int, float]()
-        for kind in (SOURCES, IMAGES):
-            asked = [one for one in judgements if one.unseen == kind]
-            centre, variance = null([one for one in asked if one.label not in found], config)
-            for one in asked:
-                tail = scipy.stats.norm.sf((one.auroc - centre) / math.sqrt(one.error**2 + variance))
-                chances[one.label] = max(chances.get(one.label, 0.0), float(tail))
-        ranked = sorted(chances, key=chances.__getitem__)
-        limits = [config.judge_discoveries * place / len(ranked) for place in range(1, len(ranked) + 1)]
-        last = max((place for place, label in enumerate(ranked, 1) if chances[label] <= limits[place - 1]), default=0)
-        before, found = found, set(ranked[:last])
-        if found == before:
-            break
-    return found
-
-
-def null(honest: list[Judgement], config: JudgeConfig) -> tuple[float, float]:
-    """Return the mean and the variance, beyond the error of measurement, of the AUROC of honest classes' judges.
-
-    The median and the deviation below it, since a mark only raises an AUROC, together with ``judge_null``.
-    """
+    if not judgements:
+        return set()
     (mean, deviation), weight = config.judge_null, config.judge_null_classes
-    if not honest:
-        return mean, deviation**2
-    rates, errors = np.array([[one.auroc, one.error] for one in honest]).T
-    middle = np.median(rates)
+    rates = np.array([one.auroc for one in judgements.values()])
+    middle = float(np.median(rates))
     below = np.median(np.abs(rates[rates <= middle] - middle)) / MEDIAN_OF_HALF_NORMAL
-    spread = max(0.0, below**2 - np.median(errors) ** 2)
-    share = len(honest) / (len(honest) + weight)
-    return mean + share * (float(middle) - mean), deviation**2 + share * (float(spread) - deviation**2)
+    spread = max(0.0, below**2 - float(np.median([one.variance for one in judgements.values()])))
+    share = len(rates) / (len(rates) + weight)
+    centre, variance = mean + share * (middle - mean), deviation**2 + share * (spread - deviation**2)
+    chances = {label: above(one.auroc - centre, one.variance + variance) for label, one in judgements.items()}
+    return discoveries(chances, config.judge_suspicion)
+
+
+def above(difference: float, variance: float) -> float:
+    """Return the chance of a difference as large without a cause."""
+    return float(scipy.stats.norm.sf(difference / math.sqrt(variance)))
 
 
 def examine_labels(
@@ -301,27 +258,29 @@ def examine_labels(
     """
     classes = heldout.shape[1]
     strange, scores, scored = np.zeros(len(labels), bool), np.zeros(len(labels), np.float32), np.zeros(classes, bool)
-    known = [label for label in np.unique(labels) if odds[:, label].any()]
-    suspects = {int(one): Suspects.of(one, labels, odds[:, one], heldout, config.judge_clear) for one in known}
+    told = [label for label in np.unique(labels) if odds[:, label].any()]
+    suspects = {int(one): Suspects.of(one, labels, odds[:, one], heldout, config.judge_clear) for one in told}
     court = Court(model, images, labels, config, generator, device)
-    judgements, first = list[Judgement](), dict[int, np.ndarray]()
+    judgements, first = dict[int, Known](), dict[int, np.ndarray]()
     for label, group in track(list(suspects.items()), "judge"):
         strange |= group.strange
-        judgement, first[label] = court.of_images(label, group)
-        judgements += [judgement] if judgement else []
-    for label in sorted(discoveries(judgements, config)):  # of the others nothing more could change what is decided
-        judgement = court.of_sources(label, suspects[label])
-        judgements += [judgement] if judgement else []
-    accused = sorted(discoveries(judgements, config))
-    if not accused:
+        judgement, first[label] = court.judgement(group, group.strange, group.clear, np.zeros(len(labels)))
+        judgements |= {label: judgement} if judgement else {}
+    asked = sorted(suspected(judgements, config))
+    if not asked:
         return strange, scores, scored
-    looks = {label: first[label] - suspects[label].odds for label in accused}
-    shows, aside = court.reference({label: suspects[label] for label in accused}, looks)
-    for label in accused:
-        group, mine = suspects[label], shows[:, label]
-        marked, _ = surely(looks[label], group.members)
-        as_content = auroc(mine[marked], mine[aside[label]]) if len(aside[label]) else 0.0
-        if as_content < min(one.auroc for one in judgements if one.label == label):
-            scored[label] = True
-            scores[group.members] = (court.parted(group, first[label], mine) - mine)[group.members]
+    looks = {label: first[label] - suspects[label].odds for label in asked}
+    shows, aside = court.reference({label: suspects[label] for label in asked}, looks)
+    chances, parted = dict[int, float](), dict[int, np.ndarray]()
+    for label in track(asked, "judge again"):
+        group, looks_like = suspects[label], shows[:, label]
+        known, odds = court.judgement(group, *surely(first[label] - looks_like, group.members), first[label])
+        if known and len(aside[label]):
+            content = Known.of(looks_like[group.strange], looks_like[aside[label]])
+            variance = known.variance + content.variance + config.judge_null[1] ** 2
+            chances[label] = above(known.auroc - content.auroc, variance)
+            parted[label] = odds - looks_like
+    for label in discoveries(chances, config.judge_discoveries):
+        members = suspects[label].members
+        scored[label], scores[members] = True, parted[label][members]
     return strange, scores, scored
