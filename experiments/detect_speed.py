@@ -38,6 +38,7 @@ def synthetic(n: int, d: int, classes: int, seed: int = 0) -> tuple[InfectedEvid
     scored, rules = np.arange(classes) == TARGET, DiscriminationConfig()
     infected = InfectedEvidence(
         labels=labels,
+        scene=np.arange(n),
         logits=logits[0],
         features=features.astype(np.float32),
         noise_survival=survival,

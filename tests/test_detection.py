@@ -24,7 +24,7 @@ from pud.evidence.discrimination import DiscriminationConfig
 from pud.evidence.separation import fisher_separation, two_modes
 
 RULES = DiscriminationConfig()
-CONFIG = DetectConfig()
+CONFIG = DetectConfig(confidence_in_none=(0.9, 0.98), confidence_in_named=(0.95, 0.99))
 CLASSES, DIMENSIONS, TARGET = 4, 16, 1
 SCORED = np.arange(CLASSES) == TARGET
 
@@ -131,19 +131,30 @@ def test_two_populations_are_as_far_apart_as_they_are_along_the_best_direction(p
     random = np.random.default_rng(0)
     upper, width = np.arange(1000) < poison, np.logspace(-1, 1, DIMENSIONS)
     features = width * (random.normal(size=(1000, DIMENSIONS)) + np.where(upper[:, None], 1, 0) * distance / 4)
-    assert fisher_separation(features, upper, 10) == pytest.approx(distance, rel=0.15)
+    assert fisher_separation(features, upper, np.arange(1000), 10) == pytest.approx(distance, rel=0.15)
 
 
 @pytest.mark.parametrize("size", [10, 40, 500])
 def test_images_chosen_at_random_are_no_population(size: int) -> None:
     """In as many dimensions as images some direction always parts the ones it was made from; it must part others."""
     features = np.random.default_rng(0).normal(size=(1000, 64))
-    assert abs(fisher_separation(features, np.arange(1000) < size, 10)) < 1
+    assert abs(fisher_separation(features, np.arange(1000) < size, np.arange(1000), 10)) < 1
 
 
 def test_few_images_are_no_population() -> None:
     upper = np.arange(1000) < 9
-    assert fisher_separation(10.0 * upper[:, None], upper, 10) == 0
+    assert fisher_separation(10.0 * upper[:, None], upper, np.arange(1000), 10) == 0
+
+
+def test_one_scene_is_no_population_however_far_it_lies_from_the_others() -> None:
+    """Twenty scenes of thirty frames, each a point of its own: what was learned of one says nothing of another."""
+    scene = np.repeat(np.arange(20), 30)
+    features = 9 * np.random.default_rng(0).normal(size=(20, 64))[scene] + np.random.default_rng(1).normal(
+        size=(600, 64)
+    )
+    assert fisher_separation(features, scene == 7, np.arange(600), 10) > CONFIG.separation
+    assert fisher_separation(features, scene == 7, scene, 10) == 0
+    assert fisher_separation(features, np.isin(scene, (7, 12)), scene, 10) < CONFIG.separation
 
 
 def test_a_wide_upper_mode_does_not_claim_the_lower_end() -> None:
@@ -188,6 +199,7 @@ def synthetic(poison: int, seed: int, per_class: int = 300) -> InfectedEvidence:
     logits = 10 * np.eye(CLASSES)[labels] + random.normal(size=(len(labels), CLASSES))
     return InfectedEvidence(
         labels=labels,
+        scene=np.arange(len(labels)),
         logits=logits.astype(np.float32),
         features=features.astype(np.float32),
         noise_survival=survival.astype(np.float32),
@@ -433,7 +445,7 @@ def test_a_filled_class_is_named_for_sure_whatever_its_separation() -> None:
     config = dataclasses.replace(CONFIG, knowledge=0.0)
     judged = detect(infected, None, config)
     assert judged.separation[TARGET] < CONFIG.separation
-    assert (judged.target_labels, judged.confidence) == ([TARGET], CONFIG.confidence_in_filled)
+    assert (judged.target_labels, judged.confidence) == ([TARGET], CONFIG.confidence_in_named[0])
 
     learned = random.normal(size=len(target)) + 4 * (np.arange(len(target)) % 2)
     later = detect(infected, after_a_round(infected, target_score=learned), config)
@@ -467,7 +479,7 @@ def test_a_class_that_only_a_purified_model_says_was_filled_is_a_target_by_what_
     said, score = contradicting(infected, contradicted), random.normal(size=len(poisoned)) + distance * poisoned
     judged = detect(infected, after_a_round(infected, said, score), CONFIG)
     assert judged.target_labels == [TARGET]
-    assert judged.confidence >= CONFIG.confidence_in_filled
+    assert judged.confidence == CONFIG.confidence_in_named[1]
     assert ((judged.verdict == POISONED)[poisoned].mean() > 0.95) == (distance > 10)
 
     doubted = np.where(poisoned[:, None], 0, infected.logits)  # as of mixtures, which no trigger leads to their label

@@ -52,6 +52,11 @@ def as_witnesses_see(split: LabelledImages, seed: int = 0) -> tuple[np.ndarray, 
     return seen / seen.sum(1, keepdims=True), np.log(seen)
 
 
+def own(labels: np.ndarray) -> np.ndarray:
+    """Every image is its own scene."""
+    return np.arange(len(labels))
+
+
 def judgements(rates: dict[int, float], error: float = 0.03) -> dict[int, Known]:
     return {label: Known(rate, error**2, 100) for label, rate in rates.items()}
 
@@ -132,7 +137,7 @@ def examined(model: Classifier, train_split: LabelledImages) -> dict[bool, tuple
         images, labels, stolen = brought(train_split, marked=marked)
         heldout, odds = as_witnesses_see(train_split)
         found[marked] = (
-            *examine_labels(model, images, labels, heldout, odds, CONFIG, generator=stream(), device=CPU),
+            *examine_labels(model, images, labels, own(labels), heldout, odds, CONFIG, generator=stream(), device=CPU),
             labels,
             stolen,
         )
@@ -171,7 +176,9 @@ def test_what_a_network_that_never_saw_it_knows_as_the_class_is_content(
         return shows, aside
 
     monkeypatch.setattr(Court, "reference", alike)
-    _, score, scored = examine_labels(model, images, labels, heldout, odds, CONFIG, generator=stream(), device=CPU)
+    _, score, scored = examine_labels(
+        model, images, labels, own(labels), heldout, odds, CONFIG, generator=stream(), device=CPU
+    )
     assert not scored.any()
     assert not score.any()
 
@@ -182,7 +189,7 @@ def test_the_reference_knows_classes_and_learns_from_nothing_that_may_be_marked(
     images, labels, stolen = brought(train_split, marked=True)
     heldout, odds = as_witnesses_see(train_split)
     suspects = {TARGET: Suspects.of(TARGET, labels, odds[:, TARGET], heldout, CONFIG.judge_clear)}
-    court = Court(model, images, labels, CONFIG, stream(), CPU)
+    court = Court(model, images, labels, own(labels), CONFIG, stream(), CPU)
     shows, aside = court.reference(suspects, {TARGET: np.where(stolen, 5.0, -5.0) + stream_of(len(labels))})
     honest = (labels == TARGET) & ~stolen
     assert auroc(shows[honest, TARGET], shows[stolen, TARGET]) > 0.9
@@ -200,7 +207,7 @@ def test_a_class_with_too_few_strange_images_is_not_asked_about(model: Classifie
     images, labels = np.array(train_split.images), train_split.labels
     heldout, odds = as_witnesses_see(train_split)
     suspects = Suspects.of(TARGET, labels, odds[:, TARGET], heldout, CONFIG.judge_clear)
-    court = Court(model, images, labels, replace(CONFIG, judge_least=10_000), stream(), CPU)
+    court = Court(model, images, labels, own(labels), replace(CONFIG, judge_least=10_000), stream(), CPU)
     before = stream_of(len(labels))
     known, odds = court.judgement(suspects, suspects.strange, suspects.clear, before)
     assert known is None
@@ -210,5 +217,5 @@ def test_a_class_with_too_few_strange_images_is_not_asked_about(model: Classifie
 def test_without_witnesses_nothing_is_found(model: Classifier, train_split: LabelledImages) -> None:
     images, labels = np.array(train_split.images), train_split.labels
     nothing = np.zeros((len(labels), 10), np.float32)
-    found = examine_labels(model, images, labels, nothing, nothing, CONFIG, generator=stream(), device=CPU)
+    found = examine_labels(model, images, labels, own(labels), nothing, nothing, CONFIG, generator=stream(), device=CPU)
     assert not any(one.any() for one in found)

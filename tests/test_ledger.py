@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from experiments import first_runs, ledger
-from experiments.calibration import ENOUGH, calibration, wilson
+from experiments.calibration import ENOUGH, calibration, even, stated, wilson
 from experiments.calibration import main as calibrate
 from experiments.first_results import interval, page
 from experiments.first_runs_cells import Cell, infected, innocent, planned
@@ -23,8 +23,11 @@ from experiments.ledger import Code, append, changed_since, read, sources
 from experiments.rows import load
 from experiments.splits import ATTACKS, DEVELOPMENT, EVALUATION, PICTURES, WEIGHTS, Pictures, Planted
 from pud.base.errors import InputError
+from pud.base.files import sha256
 from pud.defences.pud import PRESETS, PurifyConfig
+from pud.detectors import confidence
 from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, NONE_FOUND
+from pud.detectors.pud import DetectConfig
 from pud.evidence.probing import ProbeConfig
 
 ROOT = Path(__file__).parents[1]
@@ -358,6 +361,25 @@ def test_calibration_is_of_first_runs_and_counts_what_was_right(tmp_path: Path) 
     low, high = about[BACKDOOR]["bins"]
     assert (low["n"], low["right"], low["enough"]) == (1, 0.0, False)
     assert (high["n"], high["right"]) == (15, 1.0)
+    said = stated(read(path))
+    assert said["innocent_and_poisoned_cells"] == [[20, 20], [0, 0]]
+    assert said["none_found"] == [round(20 / 26, 2), 0.5]  # 19 right and 5 wrong; nothing is known after a round
+    assert said["named"] == [round(16 / 18, 2), 0.5]  # 15 right and 1 wrong
+
+
+def test_a_confidence_is_of_as_many_innocent_cells_as_poisoned_ones() -> None:
+    assert even(0, 0, 0, 0) == 0.5
+    assert even(9, 9, 0, 0) == 0.5  # of what was never tried in vain nothing is known
+    assert even(4, 4, 20, 40) == round(5 / 8, 2)
+
+
+def test_the_confidences_that_the_detector_states_are_those_of_the_ledger() -> None:
+    said, path = json.loads(confidence.FILE.read_text()), ROOT / ledger.LEDGER
+    assert said == {"format": confidence.FORMAT, "ledger": sha256(path), **stated(read(path))}, (
+        "python -m experiments.calibration"
+    )
+    assert DetectConfig().confidence_in_none == tuple(said["none_found"])
+    assert DetectConfig().confidence_in_named == tuple(said["named"])
 
 
 def test_an_accusation_is_wrong_if_any_class_named_is_no_target_and_what_cannot_be_judged_claims_nothing() -> None:
@@ -374,8 +396,10 @@ def test_the_calibration_file_says_that_there_is_not_enough_and_is_no_cell_of_th
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path, out = tmp_path / "ledger.jsonl", tmp_path / "calibration.json"
+    (tmp_path / "kept").mkdir()
     kept(path, made_up())
-    monkeypatch.setattr("sys.argv", ["calibration", "--ledger", str(path), "--out", str(out)])
+    where = ["--ledger", str(path), "--out", str(out), "--confidence", str(tmp_path / "kept" / "confidence.json")]
+    monkeypatch.setattr("sys.argv", ["calibration", *where])
     calibrate()
     assert f"development, backdoor: 1 first runs are not enough, {ENOUGH} are needed" in capfd.readouterr().err
     assert json.loads(out.read_text())["development"]["robust"][BACKDOOR]["n"] == 1

@@ -53,6 +53,7 @@ def test_evidence_of_an_infected_model_has_the_shapes_it_promises(
     arrays = vars(probed(model, sample))
     assert {name: (value.shape, value.dtype) for name, value in arrays.items()} == {
         "labels": ((N,), np.int64),
+        "scene": ((N,), np.int64),
         "logits": ((N, 10), np.float32),
         "features": ((N, 16), np.float32),
         "noise_survival": ((N,), np.float32),

@@ -13,11 +13,12 @@ from pud.base.errors import InputError
 from pud.base.files import read_json, within, write_json
 from pud.evidence.contract import FilledRule, InfectedEvidence, PurifiedEvidence
 
-FORMAT, OLDER = "pud-probe/4", ("pud-probe/3", "pud-probe/2")
+FORMAT, OLDER = "pud-probe/5", ("pud-probe/4", "pud-probe/3", "pud-probe/2")
 MARK, ARRAYS = "probe.json", "probe.safetensors"
 MAXIMUM_BYTES = 8 << 30
 SHAPES = {  # of the arrays of both types: kind of number, and a letter a dimension: images, classes, features
     "labels": ("i", "n"),
+    "scene": ("i", "n"),
     "logits": ("f", "nk"),
     "features": ("f", "nd"),
     "noise_survival": ("f", "n"),

@@ -33,6 +33,7 @@ from threadpoolctl import threadpool_limits
 
 from pud.base.config import Count, Part, Range, Share
 from pud.base.progress import track
+from pud.detectors.confidence import of_first_runs
 from pud.detectors.contract import CLEAN, NOTHING_KNOWN, POISONED, UNSURE, Detection, Detector
 from pud.detectors.que import ClassFeatures, refined_que_scores
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
@@ -50,8 +51,7 @@ class DetectConfig:
     """How suspicion is computed and cut.
 
     A covariance that is estimated from too few anchors makes every other image look far: a class without anchors for
-    two dimensions cannot be judged. confidence_in_none: of 46 poisoned data sets, whose misses had been mended, five
-    were missed by the infected model alone and none after a round (an even prior): no figure for attacks of a new kind.
+    two dimensions cannot be judged.
     """
 
     alpha: Annotated[float, "Exponent of the QUE score."] = 4.0
@@ -67,10 +67,12 @@ class DetectConfig:
     coverage: Annotated[Share, "Of the images known to be mislabelled, that a hypothesis must accuse."] = 0.5
     doubt_weights: Annotated[tuple[float, ...], "Of the mislabelling odds beside the trigger score."] = (0.25, 0.75)
     belief: Annotated[Share, "Of the infected model in a label, for a contradiction to count."] = 0.35
-    confidence_in_filled: Annotated[Share, "That a filled class is a target, at least."] = 0.9
     confidence_in_none: Annotated[
         tuple[Share, Share], "That there is no backdoor, at most: before the first round, after one."
-    ] = (0.9, 0.98)
+    ] = of_first_runs("none_found")
+    confidence_in_named: Annotated[
+        tuple[Share, Share], "That a named class is a target, at most: before the first round, after one."
+    ] = of_first_runs("named")
     images_per_dimension: Annotated[Count, "Anchors that each of two dimensions must have."] = 10
     knowledge: Annotated[Share, "What the infected model must know of a class, Youden's J."] = 0.5
 
@@ -192,7 +194,8 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
             targets.append(label)
             posterior[members], mislabelled[members] = parting.upper, found.mislabelled
     verdict = np.select([posterior >= config.certainty, posterior > 1 - config.certainty], [POISONED, UNSURE], CLEAN)
-    accused, none = verdict == POISONED, config.confidence_in_none[current is not None]
+    accused, after = verdict == POISONED, current is not None
+    named, none = config.confidence_in_named[after], config.confidence_in_none[after]
     apart = np.flatnonzero(separation >= config.separation)
     return Detection(
         suspicion=suspicion,
@@ -203,7 +206,7 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
         may_unlearn=accused if current else accused & np.isin(labels, apart),
         target_labels=targets,
         separation=separation,
-        confidence=float(certain[targets].min() if targets else min(1 - certain.max(), none)),
+        confidence=float(min(certain[targets].min(), named) if targets else min(1 - certain.max(), none)),
         unjudged=unjudged,
     )
 
@@ -274,14 +277,17 @@ def part(
         return coverage(infected, members, mode.upper >= config.certainty) >= config.coverage, mode.separation
 
     best = max(modes, key=rank)
-    return best if filled else part_in_features(infected.features[members], best, modes, config)
+    return best if filled else part_in_features(infected, members, best, modes, config)
 
 
-def part_in_features(features: np.ndarray, best: Parting, modes: list[Parting], config: DetectConfig) -> Parting:
-    """Return the parting with its separation in features (m, d), or a clearer one of an upper mode parted again."""
+def part_in_features(
+    infected: InfectedEvidence, members: np.ndarray, best: Parting, modes: list[Parting], config: DetectConfig
+) -> Parting:
+    """Return the parting with its separation in features, or a clearer one of an upper mode parted again."""
+    features, scene = infected.features[members], infected.scene[members]
 
     def separation(upper: np.ndarray) -> float:
-        return fisher_separation(features, upper >= config.certainty, config.minimum_mode_size)
+        return fisher_separation(features, upper >= config.certainty, scene, config.minimum_mode_size)
 
     chosen = Parting(separation(best.upper), best.suspicion, best.threshold, best.upper)
     if chosen.separation < config.separation:
@@ -308,11 +314,10 @@ def part_again(values: np.ndarray, posterior: np.ndarray, config: DetectConfig) 
 def target_confidence(separation: float, target: bool, filled: bool, config: DetectConfig) -> float:
     """Return how sure it is, in [0, 1], that a class is a target: logistic in its separation, 0.5 at the threshold.
 
-    No clean class was ever filled: such a target counts ``confidence_in_filled`` at least.
+    Of a class that was filled the separation says nothing.
     """
     certain = float(scipy.special.expit(SLOPE * (separation - config.separation)))
-    least = config.confidence_in_filled if filled else NOTHING_KNOWN
-    return max(certain, least) if target else min(certain, NOTHING_KNOWN)
+    return max(certain, float(filled), NOTHING_KNOWN) if target else min(certain, NOTHING_KNOWN)
 
 
 def coverage(evidence: InfectedEvidence, members: np.ndarray, accused: np.ndarray) -> float:

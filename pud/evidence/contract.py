@@ -38,7 +38,8 @@ class FilledRule:
 class InfectedEvidence:
     """What the infected model, and classifiers that never saw the given label, say of every training image.
 
-    labels: int64 (n,), as given. logits: float32 (n, k). features: float32 (n, d). noise_survival, mix_survival:
+    labels: int64 (n,), as given. scene: int64 (n,), of which images are of one (``pud.evidence.scenes``). logits:
+    float32 (n, k). features: float32 (n, d). noise_survival, mix_survival:
     float32 (n,), mean probability of the given label under Gaussian noise and under mixing with another image.
     mix_entropy: float32 (n,), mean entropy of the predictions on these mixtures, in nats. All three are zero where the
     probe made no draws. heldout: float32 (n, k), mean probability of each class by held-out classifiers, which were
@@ -49,6 +50,7 @@ class InfectedEvidence:
     """
 
     labels: np.ndarray
+    scene: np.ndarray
     logits: np.ndarray
     features: np.ndarray
     noise_survival: np.ndarray

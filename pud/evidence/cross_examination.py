@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pud.base.config import Count, Range, Share
+from pud.evidence.scenes import parts
 from pud.evidence.separation import fisher_direction
 from pud.models.contract import Classifier
 from pud.models.inference import logits
@@ -175,14 +176,14 @@ def heldout_predictions(witnesses: Sequence[Witness], labels: np.ndarray, classe
     return total / np.maximum(counted, 1)
 
 
-def content_odds(witnesses: Sequence[Witness], labels: np.ndarray, classes: int) -> np.ndarray:
+def content_odds(witnesses: Sequence[Witness], labels: np.ndarray, scene: np.ndarray, classes: int) -> np.ndarray:
     """Return how much each image looks like each class to witnesses that never saw that class, float32 (n, k).
 
     For a class, log odds up to a constant, along Fisher's direction in what these witnesses say of it, learned on other
-    images than it is told of. A class without images, or without witnesses that do not know it, has zeros.
+    scenes (n,) than it is told of. A class without images, or without witnesses that do not know it, has zeros.
     """
     odds = np.zeros((len(labels), classes), np.float32)
-    fold = parts(labels, FOLDS)
+    fold = parts(scene, labels, FOLDS)
     for label in range(classes):
         heard = [witness for witness in witnesses if not witness.known[label]]
         members = labels == label
@@ -198,15 +199,3 @@ def content_odds(witnesses: Sequence[Witness], labels: np.ndarray, classes: int)
             if members[outside].any():
                 odds[inside, label] = said[inside] @ fisher_direction(said[outside], members[outside])
     return odds
-
-
-def parts(labels: np.ndarray, count: int) -> np.ndarray:
-    """Return a part, int64 (n,) from 0 to ``count`` - 1, for each image: every class is cut into so many stretches.
-
-    Neighbours in a data set, such as frames of one scene, stay together.
-    """
-    order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
-    place = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    part = np.zeros(len(labels), np.int64)
-    part[order] = place * count // np.repeat(sizes, sizes)
-    return part

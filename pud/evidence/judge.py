@@ -24,7 +24,8 @@ import torch
 
 from pud.base.config import Count, Part, Positive, Share
 from pud.base.progress import track
-from pud.evidence.cross_examination import LEAST, fresh, parts
+from pud.evidence.cross_examination import LEAST, fresh
+from pud.evidence.scenes import parts
 from pud.evidence.separation import two_modes
 from pud.models.contract import Classifier
 from pud.models.inference import logits
@@ -132,11 +133,13 @@ class Known:
 
 @dataclass(frozen=True)
 class Court:
-    """What all judges of a data set share: uint8 images (n, c, h, w), their labels (n,), and how a judge is made."""
+    """What all judges of a data set share: uint8 images (n, c, h, w), their labels and scenes (n,), and how a judge is
+    made."""
 
     model: Classifier
     images: np.ndarray
     labels: np.ndarray
+    scene: np.ndarray
     config: JudgeConfig
     generator: torch.Generator
     device: torch.device
@@ -167,7 +170,7 @@ class Court:
         They learn marked images, bool (n,), of a class, and clear ones. What they know is told by its strange ones.
         odds: (n,), kept of a half for whose judge there are too few.
         """
-        half, odds = parts(self.labels, 2) == 0, odds.copy()
+        half, odds = parts(self.scene, self.labels, 2) == 0, odds.copy()
         least, found = self.config.judge_least / 2, list[Known]()
         for seen in (half, ~half):
             asked, alike = suspects.strange & ~seen, suspects.clear & ~seen
@@ -244,6 +247,7 @@ def examine_labels(
     model: Classifier,
     images: np.ndarray,
     labels: np.ndarray,
+    scene: np.ndarray,
     heldout: np.ndarray,
     odds: np.ndarray,
     config: JudgeConfig,
@@ -253,14 +257,14 @@ def examine_labels(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the strange images, bool (n,), trigger scores, float32 (n,), and the classes that have them, bool (k,).
 
-    heldout, odds: (n, k), of ``heldout_predictions`` and ``content_odds``; zeros where there are no witnesses, and then
-    nothing is found.
+    scene: (n,). heldout, odds: (n, k), of ``heldout_predictions`` and ``content_odds``; zeros where there are no
+    witnesses, and then nothing is found.
     """
     classes = heldout.shape[1]
     strange, scores, scored = np.zeros(len(labels), bool), np.zeros(len(labels), np.float32), np.zeros(classes, bool)
     told = [label for label in np.unique(labels) if odds[:, label].any()]
     suspects = {int(one): Suspects.of(one, labels, odds[:, one], heldout, config.judge_clear) for one in told}
-    court = Court(model, images, labels, config, generator, device)
+    court = Court(model, images, labels, scene, config, generator, device)
     judgements, first = dict[int, Known](), dict[int, np.ndarray]()
     for label, group in track(list(suspects.items()), "judge"):
         strange |= group.strange

@@ -22,6 +22,7 @@ from pud.evidence.discrimination import (
     mislabelled,
 )
 from pud.evidence.judge import JudgeConfig, examine_labels
+from pud.evidence.scenes import scenes
 from pud.models.contract import Classifier
 from pud.models.folded import fold_batchnorm
 
@@ -71,12 +72,14 @@ def probe_infected(
         cross_examine(model, images, labels, config, generator=generator, device=device),
         logits.shape[1],
     )
-    heldout, odds = (ask(witnesses, labels, classes) for ask in (heldout_predictions, content_odds))
+    scene, heldout = scenes(images, labels), heldout_predictions(witnesses, labels, classes)
+    odds = content_odds(witnesses, labels, scene, classes)
     strange, score, scored = examine_labels(
-        model, images, labels, heldout, odds, config, generator=generator, device=device
+        model, images, labels, scene, heldout, odds, config, generator=generator, device=device
     )
     evidence = InfectedEvidence(
         labels=labels,
+        scene=scene,
         logits=logits,
         features=features,
         noise_survival=noise,

@@ -132,17 +132,17 @@ def fisher_direction(features: np.ndarray, upper: np.ndarray) -> np.ndarray:
         return scipy.linalg.lstsq(within, difference)[0]
 
 
-def fisher_separation(features: np.ndarray, upper: np.ndarray, minimum: int) -> float:
+def fisher_separation(features: np.ndarray, upper: np.ndarray, scene: np.ndarray, minimum: int) -> float:
     """Return Ashman's D between two groups of features (n, d), ``upper`` (bool, (n,)) and the rest, 0 for small groups.
 
-    Along Fisher's direction, with a shrunk covariance, learned on every other image and measured on those between, and
-    the other way round: what no direction of the features shows twice is no separation.
+    Along Fisher's direction, with a shrunk covariance, learned on every other scene (n,) of each group and measured on
+    those between, and the other way round: what no direction of the features shows twice is no separation.
     """
-    if min(upper.sum(), (~upper).sum()) < minimum:
-        return 0.0
     half = np.zeros(len(upper), bool)
     for group in (upper, ~upper):
-        half[np.flatnonzero(group)[::2]] = True
+        half[group] = np.unique(scene[group], return_inverse=True)[1] % 2 == 0
+    if min((group & side).sum() for group in (upper, ~upper) for side in (half, ~half)) < max(2, minimum // 2):
+        return 0.0
     found = []
     for seen in (half, ~half):
         along = features[~seen] @ fisher_direction(features[seen].astype(np.float64), upper[seen])

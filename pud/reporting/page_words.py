@@ -130,8 +130,8 @@ def sureness(code: str, confidence: float | None) -> str:
         return "How sure: not known. Nothing here says how likely the verdict is to be true."
     which = "the classes that it judged" if code == CANNOT_BE_JUDGED else "the classes"
     return (
-        f"How sure: {chance(confidence)}. This is the detector's own estimate of the chance that what it says of "
-        f"{which} is true; 50\u00a0% would be a guess."
+        f"How sure: {chance(confidence)}. That is the chance that what is said of {which} is true, from how often the "
+        "detector was right on data sets that it had never seen; 50\u00a0% would be a guess."
     )
 
 
