@@ -21,7 +21,7 @@ from pud.detectors.que import ClassFeatures, anchored_que_scores, que_form
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 from pud.evidence.disagreement import knowledge, label_doubt, mislabelling_odds
 from pud.evidence.discrimination import DiscriminationConfig
-from pud.evidence.separation import fisher_separation, two_modes
+from pud.evidence.separation import fisher_separation, posterior_of_ratios, two_modes
 
 RULES = DiscriminationConfig()
 CONFIG = DetectConfig(confidence_in_none=(0.9, 0.98), confidence_in_named=(0.95, 0.99))
@@ -144,6 +144,24 @@ def test_images_chosen_at_random_are_no_population(size: int) -> None:
 def test_few_images_are_no_population() -> None:
     upper = np.arange(1000) < 9
     assert fisher_separation(10.0 * upper[:, None], upper, np.arange(1000), 10) == 0
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_the_posterior_of_likelihood_ratios_knows_the_share_and_is_calibrated(share: float) -> None:
+    """Two Gaussians of variance 1, three apart: the log likelihood ratio is 3 x - 4.5."""
+    random = np.random.default_rng(0)
+    upper = random.random(20_000) < share
+    threshold, posterior = posterior_of_ratios(3 * (random.normal(size=20_000) + 3 * upper) - 4.5)
+    assert posterior.mean() == pytest.approx(share, rel=0.1)
+    assert threshold == pytest.approx(-np.log(share / (1 - share)), abs=0.15)
+    among = (posterior > 0.4) & (posterior < 0.6)
+    assert upper[among].mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_ratios_that_speak_for_one_population_alone_leave_the_other_empty() -> None:
+    for sign in (-1, 1):
+        _, posterior = posterior_of_ratios(np.full(200, sign * 9.0))
+        assert ((posterior > 0.99) == (sign > 0)).all()
 
 
 def test_one_scene_is_no_population_however_far_it_lies_from_the_others() -> None:
@@ -380,12 +398,15 @@ def test_images_that_leave_the_infected_model_s_opinion_become_more_suspicious()
 
 
 def filled(poison: int, seed: int, *, fragile: bool) -> InfectedEvidence:
-    """As ``synthetic``, with predictions and a score that know the poison; survival turned round if fragile."""
+    """As ``synthetic``, with predictions that know the poison; survival turned round if fragile.
+
+    The score is the log likelihood ratio of a normal variable that is four higher where there is poison.
+    """
     evidence = synthetic(poison, seed)
     poisoned, random = is_poisoned(evidence.labels, poison), np.random.default_rng(seed)
     votes = np.full((len(poisoned), CLASSES), 0.1, np.float32)
     votes[np.arange(len(poisoned)), np.where(poisoned, 3, 2)] = np.where(poisoned, 0.95, 0.5)
-    score = np.where(evidence.labels == TARGET, random.normal(size=len(poisoned)) + 4 * poisoned, 0)
+    score = np.where(evidence.labels == TARGET, 4 * (random.normal(size=len(poisoned)) + 4 * poisoned) - 8, 0)
     turned = 1 - evidence.noise_survival if fragile else evidence.noise_survival
     return dataclasses.replace(
         evidence,

@@ -5,8 +5,9 @@ anchors (``pud/detectors/que.py``), by several hypotheses about which images are
 
 1. those whose label survives perturbation least: the label of a robust trigger survives;
 2. the central ones, where poison is the minority; in a class that was filled with images of other classes, those with
-   the lowest trigger score. There a hypothesis that contradicts the trigger score is dropped: a fragile trigger, or an
-   attacker who knows the first cue, turns it round.
+   the lowest trigger score. There a hypothesis that contradicts the trigger score is dropped, since a fragile trigger,
+   or an attacker who knows the first cue, turns it round, and one whose modes are no two populations of features; the
+   score itself, a log likelihood ratio, is one more.
 
 After a round two things more are known: *prediction change* (the paper's data purification), how far the purified model
 has left the infected one, and the trigger score of a discriminator that learned from the purified model's
@@ -38,7 +39,7 @@ from pud.detectors.contract import CLEAN, NOTHING_KNOWN, POISONED, UNSURE, Detec
 from pud.detectors.que import ClassFeatures, refined_que_scores
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 from pud.evidence.disagreement import contradictions, knowledge, label_doubt, mislabelling_odds
-from pud.evidence.separation import TWO_POPULATIONS, fisher_separation, two_modes
+from pud.evidence.separation import TWO_POPULATIONS, fisher_separation, posterior_of_ratios, two_modes
 
 SLOPE = 4.0  # of the confidence in a target, by its separation: hard clean images reach 4.5, poison lies above 6.4
 
@@ -160,6 +161,12 @@ class Parting:
         separation, threshold, upper = two_modes(suspicion)
         return cls(separation, suspicion, threshold, upper)
 
+    @classmethod
+    def of_ratios(cls, ratios: np.ndarray) -> "Parting":
+        """Return that of two populations of which log likelihood ratios (m,) tell."""
+        threshold, upper = posterior_of_ratios(ratios)
+        return cls(two_modes(ratios)[0], ratios, threshold, upper)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -230,20 +237,24 @@ def examine(
     if current is not None and by_purified and not by_heldout:
         by_purified = is_filled_with_believed(infected, current, members, config)
     filled = by_heldout or by_purified
-    hypotheses = []
+    modes = []
     if current is not None and by_purified:  # its discriminator learned from far more mislabelled images than the first
         score = current.trigger_score[members]
-        hypotheses += [score + weight * cues.odds for weight in config.doubt_weights]
+        modes += [Parting.of(score + weight * cues.odds) for weight in config.doubt_weights]
     if not (by_purified and by_heldout):
         found = que_hypotheses(infected, members, cues, config)
-        hypotheses += [values for values in found if not (by_purified and is_opposed(values, cues.odds))]
-        hypotheses += [infected.trigger_score[members] + cues.doubt] if by_heldout else []
-    parting = part(infected, members, hypotheses, filled, config)
+        modes += [Parting.of(values) for values in found if not (by_purified and is_opposed(values, cues.odds))]
+    if by_heldout and not by_purified:
+        doubt = 0 if current is None else cues.doubt  # the infected model was taught not to doubt
+        apart = [separation_in_features(infected, members, mode.upper, config) for mode in modes]
+        modes = [mode for mode, far in zip(modes, apart, strict=True) if far >= config.separation]
+        modes.append(Parting.of_ratios(infected.trigger_score[members] + doubt))
+    parting = part(infected, members, modes, filled, config)
     accused = parting.upper >= config.certainty
     # an outlying mode that shows what its class shows and of which the model is unsure holds hard images only
     mislabelled = filled or shown_variation(infected, members, accused) >= config.variation
-    apart, evident = (parting.separation >= least for least in (config.separation, config.evident_separation))
-    target = filled or (apart and (evident or mislabelled or is_sure(infected, members, accused, config)))
+    two, evident = (parting.separation >= least for least in (config.separation, config.evident_separation))
+    target = filled or (two and (evident or mislabelled or is_sure(infected, members, accused, config)))
     return Finding(parting, filled, target, mislabelled)
 
 
@@ -265,13 +276,12 @@ def que_hypotheses(
 
 
 def part(
-    infected: InfectedEvidence, members: np.ndarray, hypotheses: list[np.ndarray], filled: bool, config: DetectConfig
+    infected: InfectedEvidence, members: np.ndarray, modes: list[Parting], filled: bool, config: DetectConfig
 ) -> Parting:
-    """Part a class in two by the best of the hypotheses, which are suspicions of its members, (m,).
+    """Part a class in two as the best of the hypotheses does, each a parting of its members.
 
     In a class that was not filled the separation is that of features.
     """
-    modes = [Parting.of(values) for values in hypotheses]
 
     def rank(mode: Parting) -> tuple[bool, float]:
         return coverage(infected, members, mode.upper >= config.certainty) >= config.coverage, mode.separation
@@ -280,14 +290,21 @@ def part(
     return best if filled else part_in_features(infected, members, best, modes, config)
 
 
+def separation_in_features(
+    infected: InfectedEvidence, members: np.ndarray, upper: np.ndarray, config: DetectConfig
+) -> float:
+    """Return ``fisher_separation`` of a class's members, (m,), by the posterior of an upper mode, (m,)."""
+    features, scene = infected.features[members], infected.scene[members]
+    return fisher_separation(features, upper >= config.certainty, scene, config.minimum_mode_size)
+
+
 def part_in_features(
     infected: InfectedEvidence, members: np.ndarray, best: Parting, modes: list[Parting], config: DetectConfig
 ) -> Parting:
     """Return the parting with its separation in features, or a clearer one of an upper mode parted again."""
-    features, scene = infected.features[members], infected.scene[members]
 
     def separation(upper: np.ndarray) -> float:
-        return fisher_separation(features, upper >= config.certainty, scene, config.minimum_mode_size)
+        return separation_in_features(infected, members, upper, config)
 
     chosen = Parting(separation(best.upper), best.suspicion, best.threshold, best.upper)
     if chosen.separation < config.separation:

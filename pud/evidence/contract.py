@@ -46,7 +46,7 @@ class InfectedEvidence:
     trained without the image's class; zero for the given label, and everywhere where there are none.
     strange: bool (n,), the images that look no more like their given class than most images of other classes do.
     scored: bool (k,), the classes whose strange images bear a mark that can be learned; of their images trigger_score,
-    float32 (n,), says how surely they bear it and are of another class: log odds of a judge, zero in other classes.
+    float32 (n,), is the log likelihood ratio of a mark on another class and none on this one, zero in other classes.
     """
 
     labels: np.ndarray

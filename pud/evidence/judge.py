@@ -147,7 +147,7 @@ class Court:
     def scores(
         self, suspects: Suspects, marked: np.ndarray, where: np.ndarray, clear: np.ndarray, asked: np.ndarray
     ) -> np.ndarray:
-        """Return the log odds (m,) of a mark, on the images of the asked indices, by a judge that is trained for it.
+        """Return log likelihood ratios (m,) of a mark, on the images of the asked indices, by a judge trained for it.
 
         It learns marked images, bool (n,), from honest ones that show the same, among ``where``, and from clear ones.
         """
@@ -160,22 +160,22 @@ class Court:
         plain = TrainConfig(epochs=epochs, learning_rate=config.judge_learning_rate, crop=0, flip=False)
         train(judge, self.images, targets, plain, generator=self.generator, device=self.device, rows=rows)
         said = logits(judge, self.images, self.device, rows=asked)
-        return (said[:, 1] - said[:, 0]).numpy()
+        return (said[:, 1] - said[:, 0]).numpy() + math.log((len(rows) - marked.sum()) / marked.sum())
 
     def judgement(
         self, suspects: Suspects, marked: np.ndarray, clear: np.ndarray, odds: np.ndarray
     ) -> tuple[Known | None, np.ndarray]:
-        """Return what judges that learned from one half of the images know of the other, and their log odds (n,).
+        """Return what judges that learned from one half of the images know of the other, and their ``scores`` (n,).
 
-        They learn marked images, bool (n,), of a class, and clear ones. What they know is told by its strange ones.
-        odds: (n,), kept of a half for whose judge there are too few.
+        They learn marked images, bool (n,), of a class, and clear ones, if any. What they know is told by its strange
+        ones. odds: (n,), kept of a half for whose judge there are too few.
         """
         half, odds = parts(self.scene, self.labels, 2) == 0, odds.copy()
         least, found = self.config.judge_least / 2, list[Known]()
         for seen in (half, ~half):
             asked, alike = suspects.strange & ~seen, suspects.clear & ~seen
             honest = suspects.matching(asked, ~seen, 2 * self.config.judge_matched, self.generator)
-            if min((marked & seen).sum(), (clear & seen).sum(), asked.sum(), len(honest), alike.sum()) < least:
+            if min((marked & seen).sum(), asked.sum(), len(honest), alike.sum()) < least:
                 continue
             members, said = np.flatnonzero(suspects.members & ~seen), np.zeros(len(self.labels))
             rows = np.concatenate([members, honest])
@@ -187,7 +187,8 @@ class Court:
     def reference(
         self, suspects: dict[int, Suspects], odds: dict[int, np.ndarray]
     ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-        """Return the content log odds (n, k) of a network that learned from no image that may be marked.
+        """Return how much every image shows each class, log likelihood ratios (n, k), to a network that learned from no
+        image that may be marked.
 
         odds: by suspected class, (n,), of a mark. Nor did it learn from some honest images, of which the indices are
         returned for each class: they show what its strange ones do.
@@ -202,8 +203,10 @@ class Court:
         rows = np.flatnonzero(rest)
         train(network, self.images, self.labels, config, generator=self.generator, device=self.device, rows=rows)
         said = logits(network, self.images, self.device).numpy().astype(np.float64)
-        others = np.stack([scipy.special.logsumexp(np.delete(said, one, 1), axis=1) for one in range(said.shape[1])], 1)
-        return np.clip(said - others, LEAST, -LEAST), aside
+        classes = range(said.shape[1])
+        others = np.stack([scipy.special.logsumexp(np.delete(said, one, 1), axis=1) for one in classes], 1)
+        shares = (np.bincount(self.labels[rows], minlength=len(classes)) + 0.5) / (len(rows) + 1)
+        return np.clip(said - others, LEAST, -LEAST) - scipy.special.logit(shares), aside
 
 
 def surely(odds: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -265,26 +268,29 @@ def examine_labels(
     told = [label for label in np.unique(labels) if odds[:, label].any()]
     suspects = {int(one): Suspects.of(one, labels, odds[:, one], heldout, config.judge_clear) for one in told}
     court = Court(model, images, labels, scene, config, generator, device)
-    judgements, first = dict[int, Known](), dict[int, np.ndarray]()
+    judgements, first, nothing = dict[int, Known](), dict[int, np.ndarray](), np.zeros(len(labels), bool)
     for label, group in track(list(suspects.items()), "judge"):
         strange |= group.strange
-        judgement, first[label] = court.judgement(group, group.strange, group.clear, np.zeros(len(labels)))
+        judgement, first[label] = court.judgement(group, group.strange, group.clear, nothing.astype(np.float64))
         judgements |= {label: judgement} if judgement else {}
     asked = sorted(suspected(judgements, config))
     if not asked:
         return strange, scores, scored
     looks = {label: first[label] - suspects[label].odds for label in asked}
     shows, aside = court.reference({label: suspects[label] for label in asked}, looks)
-    chances, parted = dict[int, float](), dict[int, np.ndarray]()
+    chances, marked = dict[int, float](), dict[int, np.ndarray]()
     for label in track(asked, "judge again"):
         group, looks_like = suspects[label], shows[:, label]
-        known, odds = court.judgement(group, *surely(first[label] - looks_like, group.members), first[label])
+        marked[label], clear = surely(first[label] - looks_like, group.members)
+        known, _ = court.judgement(group, marked[label], clear, first[label])
         if known and len(aside[label]):
             content = Known.of(looks_like[group.strange], looks_like[aside[label]])
             variance = known.variance + content.variance + config.judge_null[1] ** 2
             chances[label] = above(known.auroc - content.auroc, variance)
-            parted[label] = odds - looks_like
-    for label in discoveries(chances, config.judge_discoveries):
+    for label in sorted(discoveries(chances, config.judge_discoveries)):
         members = suspects[label].members
-        scored[label], scores[members] = True, parted[label][members]
+        _, odds = court.judgement(
+            suspects[label], marked[label], nothing, first[label]
+        )  # poison may be among the clear
+        scored[label], scores[members] = True, (odds - shows[:, label])[members]
     return strange, scores, scored

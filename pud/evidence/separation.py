@@ -101,6 +101,19 @@ def two_modes(values: np.ndarray) -> tuple[float, float, np.ndarray]:
     return ashmans_d((low, high), mixture.variances[order].tolist()), threshold, posterior
 
 
+def posterior_of_ratios(ratios: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the threshold between two populations, and the posterior (n,) of the one that log likelihood ratios (n,)
+    speak for.
+
+    At the share of it that is likeliest, by expectation maximisation (Saerens, Latinne and Decaestecker 2002).
+    """
+    share, before, least = 0.5, 0.0, 1 / (len(ratios) + 2)
+    while abs(share - before) > TOLERANCE / len(ratios):
+        before, odds = share, scipy.special.logit(share)
+        share = float(np.clip(scipy.special.expit(ratios + odds).mean(), least, 1 - least))
+    return -odds, scipy.special.expit(ratios + odds)
+
+
 def shrunk_covariance(features: np.ndarray) -> np.ndarray:
     """Return the covariance (d, d) of features (n, d), shrunk to that of uncorrelated ones of the same variances.
 
