@@ -1,6 +1,7 @@
 """A judge: what is learnable and no content sends images to a class, told on what it never saw."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,6 +182,29 @@ def test_what_a_network_that_never_saw_it_knows_as_the_class_is_content(
     )
     assert not scored.any()
     assert not score.any()
+
+
+def test_a_mark_that_leaves_its_class_in_one_mode_names_none(
+    monkeypatch: pytest.MonkeyPatch, model: Classifier, train_split: LabelledImages
+) -> None:
+    """Marked as above, but the judges of the last pass, which no clear image taught, know nothing of it."""
+    images, labels, _ = brought(train_split, marked=True)
+    heldout, odds = as_witnesses_see(train_split)
+    judgement = Court.judgement
+
+    def dull(court: Court, group: Suspects, marked: np.ndarray, clear: np.ndarray, before: np.ndarray) -> Any:
+        known, said = judgement(court, group, marked, clear, before)
+        return known, said if clear.any() else stream_of(len(labels))
+
+    def blind(court: Court, *given: dict) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        shows, aside = reference(court, *given)
+        return 0 * shows, aside
+
+    reference = Court.reference
+    monkeypatch.setattr(Court, "judgement", dull)
+    monkeypatch.setattr(Court, "reference", blind)
+    told = own(labels), heldout, odds
+    assert not examine_labels(model, images, labels, *told, CONFIG, generator=stream(), device=CPU)[2].any()
 
 
 def test_the_reference_knows_classes_and_learns_from_nothing_that_may_be_marked(

@@ -11,7 +11,7 @@ what the classes of these data give, and with what honest ones gave, at a loose 
 Hochberg 1995). A class that stands out is suspected, no more: a part of an honest class may look unlike the rest of it,
 and what marks that is content. So a network that learns from nothing that may be marked, the *reference*, says what is
 content, and judges learn anew from what is surely marked by both. A class is named if they know its strange images
-better than the reference knows these as the class, and then both part poison from what was there.
+better than the reference knows these as the class, and if both together part its images into two visible modes.
 """
 
 import math
@@ -26,7 +26,7 @@ from pud.base.config import Count, Part, Positive, Share
 from pud.base.progress import track
 from pud.evidence.cross_examination import LEAST, fresh
 from pud.evidence.scenes import parts
-from pud.evidence.separation import two_modes
+from pud.evidence.separation import VISIBLY_APART, two_modes
 from pud.models.contract import Classifier
 from pud.models.inference import logits
 from pud.models.training import TrainConfig, train
@@ -288,9 +288,9 @@ def examine_labels(
             variance = known.variance + content.variance + config.judge_null[1] ** 2
             chances[label] = above(known.auroc - content.auroc, variance)
     for label in sorted(discoveries(chances, config.judge_discoveries)):
-        members = suspects[label].members
-        _, odds = court.judgement(
-            suspects[label], marked[label], nothing, first[label]
-        )  # poison may be among the clear
-        scored[label], scores[members] = True, (odds - shows[:, label])[members]
+        members = suspects[label].members  # some of its poison may be clear, which no judge should have learned so
+        _, odds = court.judgement(suspects[label], marked[label], nothing, first[label])
+        ratios = (odds - shows[:, label])[members]
+        if two_modes(ratios)[0] >= VISIBLY_APART:  # else few images are marked, by what parts no class
+            scored[label], scores[members] = True, ratios
     return strange, scores, scored

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
+VISIBLY_APART = 2.0  # Ashman's D from which two modes are (Ashman, Bird and Zepf 1994)
 TWO_POPULATIONS = 5.5  # Ashman's D in features: hard images of clean classes reach 4.5 (docs/decisions.md)
 STARTS, STEPS, TOLERANCE, LEAST_VARIANCE = 3, 100, 1e-3, 1e-6  # of a mixture; the last three as scikit-learn has them
 LLOYD_STEPS, LLOYD_TOLERANCE = 300, 1e-4  # of the k-means that it starts from, in variances; scikit-learn's too
@@ -87,7 +88,7 @@ def fit_two_gaussians(values: np.ndarray) -> TwoGaussians:
 def two_modes(values: np.ndarray) -> tuple[float, float, np.ndarray]:
     """Fit two Gaussians to values (n,): return Ashman's D, the threshold between them, posterior (n,) of the upper one.
 
-    Above a D of about 2 the modes are visibly apart (Ashman et al. 1994).
+    From ``VISIBLY_APART`` on these are two modes to the eye.
     """
     values = values.astype(np.float64)
     mixture = fit_two_gaussians(values)
