@@ -10,7 +10,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 SIDE = 8  # of the thumbnails that are compared, pixels
 BY_CHANCE = 0.05  # of pairs from far apart in a class, that are as near as frames of one scene
-AT_A_TIME = 4096
+AT_A_TIME = 64  # images, however large they are
 
 
 def scenes(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
