@@ -110,8 +110,8 @@ def test_images_brought_from_other_classes_look_less_like_their_given_class() ->
         strength = 3.0 * (shown[:, None] == known) + random.normal(size=(4000, 2))
         said = strength - np.log(np.exp(strength).sum(1, keepdims=True))
         witnesses.append(Witness(np.isin(np.arange(4), known), said.astype(np.float16)))
-    odds = content_odds(witnesses, labels, np.arange(4000), 4)
+    odds = content_odds(witnesses, labels, np.arange(4000) // 1000, 4)
     brought, rest = (labels == 0) & (shown != 0), (labels == 0) & (shown == 0)
-    assert (odds[brought, 0][:, None] < odds[rest, 0]).mean() > 0.89  # 0.90 by folds of any kind
+    assert (odds[brought, 0][:, None] < odds[rest, 0]).mean() > 0.9
     assert abs((odds[brought, 0] < np.median(odds[labels != 0, 0])).mean() - 0.4) < 0.2
     assert not content_odds([], labels, np.arange(4000), 4).any()

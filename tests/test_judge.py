@@ -58,6 +58,12 @@ def own(labels: np.ndarray) -> np.ndarray:
     return np.arange(len(labels))
 
 
+def examined_by(model: Classifier, images: np.ndarray, labels: np.ndarray, split: LabelledImages) -> Any:
+    """What is found in these images with these labels by witnesses that mostly know what is shown."""
+    told = own(labels), *as_witnesses_see(split)
+    return examine_labels(model, images, labels, *told, CONFIG, generator=stream(), device=CPU)
+
+
 def judgements(rates: dict[int, float], error: float = 0.03) -> dict[int, Known]:
     return {label: Known(rate, error**2, 100) for label, rate in rates.items()}
 
@@ -136,12 +142,7 @@ def examined(model: Classifier, train_split: LabelledImages) -> dict[bool, tuple
     found = {}
     for marked in (True, False):
         images, labels, stolen = brought(train_split, marked=marked)
-        heldout, odds = as_witnesses_see(train_split)
-        found[marked] = (
-            *examine_labels(model, images, labels, own(labels), heldout, odds, CONFIG, generator=stream(), device=CPU),
-            labels,
-            stolen,
-        )
+        found[marked] = (*examined_by(model, images, labels, train_split), labels, stolen)
     return found
 
 
@@ -168,7 +169,6 @@ def test_what_a_network_that_never_saw_it_knows_as_the_class_is_content(
 ) -> None:
     """Marked as above, but what was brought is shown to look like the class itself."""
     images, labels, _ = brought(train_split, marked=True)
-    heldout, odds = as_witnesses_see(train_split)
     reference = Court.reference
 
     def alike(court: Court, *given: dict) -> tuple[np.ndarray, dict[int, np.ndarray]]:
@@ -177,9 +177,7 @@ def test_what_a_network_that_never_saw_it_knows_as_the_class_is_content(
         return shows, aside
 
     monkeypatch.setattr(Court, "reference", alike)
-    _, score, scored = examine_labels(
-        model, images, labels, own(labels), heldout, odds, CONFIG, generator=stream(), device=CPU
-    )
+    _, score, scored = examined_by(model, images, labels, train_split)
     assert not scored.any()
     assert not score.any()
 
@@ -189,7 +187,6 @@ def test_a_mark_that_leaves_its_class_in_one_mode_names_none(
 ) -> None:
     """Marked as above, but the judges of the last pass, which no clear image taught, know nothing of it."""
     images, labels, _ = brought(train_split, marked=True)
-    heldout, odds = as_witnesses_see(train_split)
     judgement = Court.judgement
 
     def dull(court: Court, group: Suspects, marked: np.ndarray, clear: np.ndarray, before: np.ndarray) -> Any:
@@ -203,8 +200,7 @@ def test_a_mark_that_leaves_its_class_in_one_mode_names_none(
     reference = Court.reference
     monkeypatch.setattr(Court, "judgement", dull)
     monkeypatch.setattr(Court, "reference", blind)
-    told = own(labels), heldout, odds
-    assert not examine_labels(model, images, labels, *told, CONFIG, generator=stream(), device=CPU)[2].any()
+    assert not examined_by(model, images, labels, train_split)[2].any()
 
 
 def test_the_reference_knows_classes_and_learns_from_nothing_that_may_be_marked(
