@@ -48,6 +48,7 @@ def synthetic(n: int, d: int, classes: int, seed: int = 0) -> tuple[InfectedEvid
         strange=poisoned & (random.random(n) < 0.5),
         trigger_score=score,
         scored=scored,
+        changes=np.zeros((2, 3, classes), np.float32),
     )
     return infected, PurifiedEvidence(labels, logits[1], score, scored, rules.of_contradictions.filled), poisoned
 

@@ -290,7 +290,7 @@ def test_a_network_of_the_user_s_own_is_trained_by_its_name(code: Path, sample_f
     found = train_step(sample_folder, config, seed=0, device="cpu", model=tmp_path / "model")
     assert found["training_accuracy"] > 0.5
     arguments = [f"--model={tmp_path / 'model'}", f"--dataset={sample_folder}", f"--out={tmp_path / 'probe'}"]
-    arguments += ["--splits=0", "--noise-draws=0", "--mix-draws=0", "--adversarial-images=10"]
+    arguments += ["--splits=0", "--inversion-steps=0", "--noise-draws=0", "--mix-draws=0", "--adversarial-images=10"]
     refused = CliRunner().invoke(app, ["probe", *arguments]).exception
     assert isinstance(refused, InputError)
     assert "a file may not choose what code runs here" in str(refused)

@@ -227,6 +227,7 @@ def synthetic(poison: int, seed: int, per_class: int = 300) -> InfectedEvidence:
         strange=np.zeros(len(labels), bool),
         trigger_score=np.zeros(len(labels), np.float32),
         scored=np.zeros(CLASSES, bool),
+        changes=np.zeros((2, 3, CLASSES), np.float32),
     )
 
 
@@ -245,7 +246,7 @@ def after_a_round(
 
 def arrays_of(evidence: InfectedEvidence) -> dict[str, np.ndarray]:
     """Return what has a row an image."""
-    return {name: value for name, value in vars(evidence).items() if name != "scored"}
+    return {name: value for name, value in vars(evidence).items() if name not in ("scored", "changes")}
 
 
 def is_poisoned(labels: np.ndarray, poison: int) -> np.ndarray:

@@ -34,7 +34,7 @@ from pud.steps.train import train_step
 
 COLOURS = Path(__file__).parent / "data" / "cifar10-sample"
 PUD = Path(sys.executable).with_name("pud")
-PROBE: dict[str, Any] = {"noise_draws": 1, "mix_draws": 1, "steps": 1, "splits": 0}
+PROBE: dict[str, Any] = {"noise_draws": 1, "mix_draws": 1, "steps": 1, "splits": 0, "inversion_steps": 0}
 PURIFY: dict[str, Any] = {"epochs": [1], "steps": 1}
 EVALUATE: dict[str, Any] = {"pgd_images": 5, "pgd_steps": 2, "autoattack_images": 0, "masking_images": 0}
 TINY = {"probe_settings": PROBE}

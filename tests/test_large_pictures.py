@@ -27,7 +27,7 @@ from pud.steps.train import train_step
 data, out, network = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 common = {"seed": 0, "device": "cpu"}
 train_step(data, TrainConfig(architecture=network, epochs=1, batch_size=50), model=out / "model", **common)
-config = ProbeConfig(splits=0, noise_draws=1, mix_draws=1, adversarial_images=50, batch_size=50)
+config = ProbeConfig(splits=0, inversion_steps=0, noise_draws=1, mix_draws=1, adversarial_images=50, batch_size=50)
 probe_step(out / "model", data, config, probe_folder=out / "probe", architecture=network, **common)
 detect_step(out / "probe", out / "probe", DetectConfig(), detection=out / "detection")
 config = PurifyConfig(epochs=(1,), keep=(1.0,), steps=1, batch_size=50)

@@ -417,7 +417,8 @@ def bench(sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(
         PRESETS, "robust", PurifyConfig(keep=(0.5,), epochs=(1,), doublings=(0,), learning_rate=(0.05,), steps=1)
     )
-    monkeypatch.setattr(first_runs, "ProbeConfig", partial(ProbeConfig, splits=0, noise_draws=1, mix_draws=1))
+    few = {"splits": 0, "inversion_steps": 0, "noise_draws": 1, "mix_draws": 1}
+    monkeypatch.setattr(first_runs, "ProbeConfig", partial(ProbeConfig, **few))
     monkeypatch.setattr("experiments.entries.PGD_IMAGES", 16)
     monkeypatch.setattr("pud.adversarial.robustness.find_spec", lambda name: None)  # foolbox takes seconds to import
     monkeypatch.setattr(first_runs, "WORK", tmp_path / "first")

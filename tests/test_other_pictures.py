@@ -37,7 +37,7 @@ from pud.steps.receive import ANY, receive_step
 from pud.steps.train import train_step
 
 CPU = torch.device("cpu")
-PROBE = ProbeConfig(noise_draws=1, mix_draws=1, adversarial_images=0, splits=0)
+PROBE = ProbeConfig(noise_draws=1, mix_draws=1, adversarial_images=0, splits=0, inversion_steps=0)
 SENTENCE = "these are not the pictures that the model was trained on, so a trigger need not be among them"
 WITHOUT = ImportConfig(unlabelled=True)
 

@@ -264,6 +264,17 @@ def test_none_found_is_not_said_to_be_none(tmp_path: Path) -> None:
     assert "Accused classes" not in text
 
 
+def test_a_short_way_to_a_class_is_told_though_no_picture_is_accused(tmp_path: Path) -> None:
+    clean, verdict = nothing().detections[0], {"verdict_code": BACKDOOR, "confidence": 0.5, "target_labels": [2]}
+    looks = [dataclasses.replace(clean, target_labels=[2], shortcuts=[2])]
+    text = page_of(dataclasses.replace(nothing(), detections=looks, verdict=verdict), tmp_path).text
+    assert "Backdoor found" in text
+    assert "one small change, the same on every picture, makes the model answer “kind 2”" in text
+    assert "Train anew, from random weights" in text
+    assert "0 of 400" not in text
+    assert "Accused classes" not in text
+
+
 def test_classes_that_could_not_be_judged_are_named_with_the_reason_and_not_acquitted(tmp_path: Path) -> None:
     verdict = {
         "verdict_code": CANNOT_BE_JUDGED,

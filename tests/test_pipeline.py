@@ -476,7 +476,7 @@ def test_code_of_the_user_s_own_is_probed_where_the_pipeline_names_it_and_not_be
     component("train").python_func(
         dataset=data, settings=named, seed=0, device="cpu", model=made["model"], metrics=made["metrics"]
     )
-    few = {"splits": 0, "noise_draws": 0, "mix_draws": 0, "adversarial_images": 10}
+    few = {"splits": 0, "inversion_steps": 0, "noise_draws": 0, "mix_draws": 0, "adversarial_images": 10}
     probing = {"dataset": data, "settings": few, "seed": 0, "device": "cpu", **made}
     with pytest.raises(InputError, match="a file may not choose what code runs here"):
         component("adversarial_probe").python_func(train_settings={}, **probing)

@@ -31,7 +31,8 @@ def chain(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     config, truth = PoisonConfig(train_size=1000), root / "truth"
     poison_step(f"file:{sample_folder}", "", config, seed=0, dataset=root / "dataset", ground_truth=truth)
     train_step(root / "dataset", TrainConfig(epochs=1), seed=0, model=root / "infected")
-    probe_step(root / "infected", root / "dataset", ProbeConfig(splits=0), seed=0, probe_folder=root / "probe")
+    few = ProbeConfig(splits=0, inversion_steps=0)
+    probe_step(root / "infected", root / "dataset", few, seed=0, probe_folder=root / "probe")
     detect_step(root / "probe", root / "probe", DetectConfig(), detection=root / "detection")
     before = root / "infected"
     for name in ("first", "second"):

@@ -24,7 +24,14 @@ NOWHERE = "http://127.0.0.1:9"
 TINY = {
     "train_size": 200,
     "train_settings": {"epochs": 1},
-    "probe_settings": {"noise_draws": 1, "mix_draws": 1, "steps": 1, "splits": 0, "adversarial_images": 50},
+    "probe_settings": {
+        "noise_draws": 1,
+        "mix_draws": 1,
+        "steps": 1,
+        "splits": 0,
+        "inversion_steps": 0,
+        "adversarial_images": 50,
+    },
     "purify_settings": {"epochs": [1], "steps": 1},
     "evaluate_settings": {
         "pgd_images": 1,

@@ -38,9 +38,11 @@ def verdict_of(detection: Detection, classes: Sequence[str]) -> str:
     reasons = [f"{named(label)}: {reason}" for label, reason in detection.unjudged.items()]
     more = f"; and {len(reasons) - NAMED} more classes" if len(reasons) > NAMED else ""
     unjudged = "; ".join(reasons[:NAMED]) + more
+    alone = ", ".join(map(named, detection.shortcuts))
     if detection.target_labels:
         to = ", ".join(map(named, detection.target_labels))
-        also = f"; cannot be judged: class {unjudged}" if unjudged else ""
+        also = f"; a short way in the model, but no accused image, leads to class {alone}" if alone else ""
+        also += f"; cannot be judged: class {unjudged}" if unjudged else ""
         return f"{BACKDOOR} to class {to}: {accused} of {n} images{also}"
     return f"{CANNOT_BE_JUDGED}: class {unjudged}" if unjudged else NONE_FOUND
 
@@ -61,6 +63,7 @@ def save_detection(folder: Path, detection: Detection, labels: np.ndarray, about
             "verdict_code": detection.conclusion,
             "unjudged": {str(label): reason for label, reason in detection.unjudged.items()},
             "target_labels": detection.target_labels,
+            "shortcuts": detection.shortcuts,
             "confidence": detection.confidence,
             "separation": detection.separation.tolist(),
             "counts": {name: int(count) for name, count in table["verdict"].value_counts().items()},
@@ -95,6 +98,7 @@ def load_detection(folder: Path, labels: np.ndarray | None = None) -> tuple[Dete
             target_labels=content["target_labels"],
             confidence=content["confidence"],
             separation=np.array(content["separation"], np.float64),
+            shortcuts=[int(label) for label in content.get("shortcuts", [])],
             unjudged={int(label): str(reason) for label, reason in content.get("unjudged", {}).items()},
         )
     except InputError:

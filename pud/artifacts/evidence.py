@@ -13,7 +13,7 @@ from pud.base.errors import InputError
 from pud.base.files import read_json, within, write_json
 from pud.evidence.contract import FilledRule, InfectedEvidence, PurifiedEvidence
 
-FORMAT, OLDER = "pud-probe/5", ("pud-probe/4", "pud-probe/3", "pud-probe/2")
+FORMAT, OLDER = "pud-probe/6", ("pud-probe/5", "pud-probe/4", "pud-probe/3", "pud-probe/2")
 MARK, ARRAYS = "probe.json", "probe.safetensors"
 MAXIMUM_BYTES = 8 << 30
 SHAPES = {  # of the arrays of both types: kind of number, and a letter a dimension: images, classes, features
@@ -28,6 +28,7 @@ SHAPES = {  # of the arrays of both types: kind of number, and a letter a dimens
     "strange": ("b", "n"),
     "trigger_score": ("f", "n"),
     "scored": ("b", "k"),
+    "changes": ("f", "2mk"),
 }
 
 

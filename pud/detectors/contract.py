@@ -24,7 +24,8 @@ class Detection:
     forget without harm to clean images. target_labels: the classes that the backdoor leads to. separation: float64
     (k,), how far the accused of a class lie from the rest of it, in a measure of the detector's own; 0 where it says
     nothing. confidence: in [0, 1], that what is said of the classes is true, 0.5 where nothing is known. unjudged: why,
-    of each class that cannot be judged.
+    of each class that cannot be judged. shortcuts: the target labels that no accused image leads to, but one small
+    change to every image does.
     """
 
     suspicion: np.ndarray
@@ -36,6 +37,7 @@ class Detection:
     separation: np.ndarray
     confidence: float
     unjudged: dict[int, str] = field(default_factory=dict)
+    shortcuts: list[int] = field(default_factory=list)
 
     @classmethod
     def of_accusations(cls, suspicion: np.ndarray, accused: np.ndarray, evidence: InfectedEvidence) -> "Detection":

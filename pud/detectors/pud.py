@@ -18,7 +18,8 @@ oppose.
 Of the hypotheses that accuse most of the images known to be mislabelled, the one whose scores fall apart most (Ashman's
 D) counts. A class is a *target* when it was filled, or when its two modes are two populations in the infected model's
 features and the upper one is not merely hard images; where they are no two populations, the upper mode is parted again.
-The verdict is the posterior of the upper mode.
+The verdict is the posterior of the upper mode. A class that the model has a short way to is a target even if no image
+is accused (``pud/detectors/shortcuts.py``).
 """
 
 import math
@@ -37,6 +38,7 @@ from pud.base.progress import track
 from pud.detectors.confidence import of_first_runs
 from pud.detectors.contract import CLEAN, NOTHING_KNOWN, POISONED, UNSURE, Detection, Detector
 from pud.detectors.que import ClassFeatures, refined_que_scores
+from pud.detectors.shortcuts import ShortcutConfig, shortcuts
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 from pud.evidence.disagreement import contradictions, knowledge, label_doubt, mislabelling_odds
 from pud.evidence.separation import TWO_POPULATIONS, fisher_separation, posterior_of_ratios, two_modes
@@ -48,7 +50,7 @@ Certainty = Annotated[float, Range(0.5, 1, "from 0.5 to 1")]
 
 
 @dataclass(frozen=True)
-class DetectConfig:
+class DetectConfig(ShortcutConfig):
     """How suspicion is computed and cut.
 
     A covariance that is estimated from too few anchors makes every other image look far: a class without anchors for
@@ -202,6 +204,7 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
             posterior[members], mislabelled[members] = parting.upper, found.mislabelled
     verdict = np.select([posterior >= config.certainty, posterior > 1 - config.certainty], [POISONED, UNSURE], CLEAN)
     accused, after = verdict == POISONED, current is not None
+    reached = shortcuts(infected.changes, config)
     named, none = config.confidence_in_named[after], config.confidence_in_none[after]
     apart = np.flatnonzero(separation >= config.separation)
     return Detection(
@@ -211,10 +214,11 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
         inferred_label=inferred_labels(infected, current, accused, mislabelled, config),
         # of modes that overlap many images are clean; after a round detection is surer
         may_unlearn=accused if current else accused & np.isin(labels, apart),
-        target_labels=targets,
+        target_labels=sorted({*targets, *reached}),
         separation=separation,
-        confidence=float(min(certain[targets].min(), named) if targets else min(1 - certain.max(), none)),
-        unjudged=unjudged,
+        confidence=min([named, *certain[targets].tolist()]) if targets or reached else min(1 - certain.max(), none),
+        unjudged={label: reason for label, reason in unjudged.items() if label not in reached},
+        shortcuts=sorted(set(reached) - set(targets)),
     )
 
 

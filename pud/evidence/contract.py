@@ -47,6 +47,8 @@ class InfectedEvidence:
     strange: bool (n,), the images that look no more like their given class than most images of other classes do.
     scored: bool (k,), the classes whose strange images bear a mark that can be learned; of their images trigger_score,
     float32 (n,), is the log likelihood ratio of a mark on another class and none on this one, zero in other classes.
+    changes: float32 (2, kinds, k), logarithms of the smallest changes that lead to each class, in the infected model
+    and in one of our own that learned from the same images (``pud.evidence.inversion``); zeros where none was sought.
     """
 
     labels: np.ndarray
@@ -60,6 +62,7 @@ class InfectedEvidence:
     strange: np.ndarray
     trigger_score: np.ndarray
     scored: np.ndarray
+    changes: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import torch
 
 from pud.base.config import Count, Part, Positive, Share
 from pud.base.progress import track
+from pud.evidence.chances import above, discoveries, usual
 from pud.evidence.cross_examination import LEAST, fresh
 from pud.evidence.scenes import parts
 from pud.evidence.separation import VISIBLY_APART, two_modes
@@ -32,7 +33,6 @@ from pud.models.inference import logits
 from pud.models.training import TrainConfig, train
 
 MARKED = 0.8  # posterior from which, and below the rest of which, the next pass learns from an image
-MEDIAN_OF_HALF_NORMAL = 0.6745  # in standard deviations
 
 
 @dataclass(frozen=True)
@@ -216,12 +216,6 @@ def surely(odds: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return members & (posterior >= MARKED), members & (posterior < 1 - MARKED)
 
 
-def discoveries(chances: dict[int, float], rate: float) -> set[int]:
-    """Return the classes that are no chance, given that of each without a mark, at a false discovery rate."""
-    adjusted = scipy.stats.false_discovery_control(list(chances.values())) if chances else []
-    return {label for label, chance in zip(chances, adjusted, strict=True) if chance <= rate}
-
-
 def suspected(judgements: dict[int, Known], config: JudgeConfig) -> set[int]:
     """Return the classes whose judges may know more than those of honest classes do, of what judges know of each.
 
@@ -232,18 +226,12 @@ def suspected(judgements: dict[int, Known], config: JudgeConfig) -> set[int]:
         return set()
     (mean, deviation), weight = config.judge_null, config.judge_null_classes
     rates = np.array([one.auroc for one in judgements.values()])
-    middle = float(np.median(rates))
-    below = np.median(np.abs(rates[rates <= middle] - middle)) / MEDIAN_OF_HALF_NORMAL
-    spread = max(0.0, below**2 - float(np.median([one.variance for one in judgements.values()])))
+    middle, found = usual(rates)
+    spread = max(0.0, found - float(np.median([one.variance for one in judgements.values()])))
     share = len(rates) / (len(rates) + weight)
     centre, variance = mean + share * (middle - mean), deviation**2 + share * (spread - deviation**2)
     chances = {label: above(one.auroc - centre, one.variance + variance) for label, one in judgements.items()}
     return discoveries(chances, config.judge_suspicion)
-
-
-def above(difference: float, variance: float) -> float:
-    """Return the chance of a difference as large without a cause."""
-    return float(scipy.stats.norm.sf(difference / math.sqrt(variance)))
 
 
 def examine_labels(

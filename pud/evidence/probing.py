@@ -21,6 +21,7 @@ from pud.evidence.discrimination import (
     discriminate,
     mislabelled,
 )
+from pud.evidence.inversion import InversionConfig, invert
 from pud.evidence.judge import JudgeConfig, examine_labels
 from pud.evidence.scenes import scenes
 from pud.models.contract import Classifier
@@ -28,7 +29,7 @@ from pud.models.folded import fold_batchnorm
 
 
 @dataclass(frozen=True)
-class ProbeConfig(CrossExaminationConfig, JudgeConfig, DiscriminationConfig):
+class ProbeConfig(CrossExaminationConfig, JudgeConfig, InversionConfig, DiscriminationConfig):
     """How a model is probed. Perturbations are of an infected model only; epsilon, steps, step_size: of PGDConfig."""
 
     noise_draws: Annotated[int, "How often every image is made noisy."] = 3
@@ -77,6 +78,7 @@ def probe_infected(
     strange, score, scored = examine_labels(
         model, images, labels, scene, heldout, odds, config, generator=generator, device=device
     )
+    changes = invert(model, images, labels, config, generator=generator, device=device, batch_size=config.batch_size)
     evidence = InfectedEvidence(
         labels=labels,
         scene=scene,
@@ -89,6 +91,7 @@ def probe_infected(
         strange=strange,
         trigger_score=score,
         scored=scored,
+        changes=changes,
     )
     return evidence, attacked
 

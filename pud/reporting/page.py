@@ -82,6 +82,7 @@ def _verdict(findings: Findings) -> dict[str, Any]:
     unknown = int((last.inferred_label[findings.accused] < 0).sum()) if last else 0
     classes = len(last.separation) if last else len(findings.classes)
     targets, unjudged = ([findings.class_name(label) for label in of] for of in (findings.targets, findings.unjudged))
+    shortcuts = [findings.class_name(label) for label in last.shortcuts] if last else []
     facts = [("Pictures looked at", f"{n:,} in {amount(classes, 'class', 'classes')}")]
     if findings.pictures in WHOSE:
         facts.append(("What pictures", WHOSE[findings.pictures]))
@@ -104,9 +105,9 @@ def _verdict(findings: Findings) -> dict[str, Any]:
         "without_row": max(0, len(unjudged) - NAMED),
         "limits": [
             *([f"{hint[0].upper()}{hint[1:]}."] if hint else []),
-            *limits(code, findings.kind, unsure, unknown, findings.pictures),
+            *limits(code, findings.kind, unsure, unknown, findings.pictures, shortcuts),
         ],
-        "advice": advice(code, findings.kind, unjudged, findings.pictures),
+        "advice": advice(code, findings.kind, unjudged, findings.pictures, accused),
     }
 
 

@@ -31,7 +31,8 @@ class AccusedClass:
 
 def accused_classes(findings: Findings) -> dict[str, Any] | None:
     """Return the accused classes, galleries of the largest; None where none is accused."""
-    last, targets = findings.last, findings.targets
+    last = findings.last
+    targets = [label for label in findings.targets if last and label not in last.shortcuts]
     if last is None or not targets:
         return None
     accused, sizes = (

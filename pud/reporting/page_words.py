@@ -92,6 +92,11 @@ def lead(
     pictures: str = TRAINING,
 ) -> str:
     """Return the verdict in plain words; targets: names of the accused classes; pictures: as in ``LabelledImages``."""
+    if code == BACKDOOR and not accused:
+        return (
+            "Somebody seems to have planted a backdoor: one small change, the same on every picture, makes the model "
+            f"answer {quoted(targets)}. None of {amount(images, 'picture')} is accused of teaching it that."
+        )
     if code == BACKDOOR:
         which = f"{'class' if len(targets) == 1 else 'the classes'} {quoted(targets)}"
         if pictures != TRAINING:
@@ -111,7 +116,8 @@ def lead(
     if code == CANNOT_BE_JUDGED and pictures != TRAINING:
         return (
             f"Whether there is a backdoor is not known. None of {amount(images, 'picture')} is accused, but the model "
-            "was not trained on them: a trigger need not be among them, and without it a backdoor shows nothing."
+            "was not trained on them: a trigger need not be among them, and without it only a strong backdoor shows, "
+            "as a short way to a class."
         )
     if code == CANNOT_BE_JUDGED:
         of, others = amount(classes, "class", "classes"), amount(classes - unjudged, "other class", "other classes")
@@ -135,9 +141,12 @@ def sureness(code: str, confidence: float | None) -> str:
     )
 
 
-def limits(code: str, kind: str, unsure: int, unknown: int, pictures: str = TRAINING) -> list[str]:
+def limits(
+    code: str, kind: str, unsure: int, unknown: int, pictures: str = TRAINING, shortcuts: Sequence[str] = ()
+) -> list[str]:
     """Return what a verdict does not know; unsure: pictures neither accused nor clean; unknown: accused pictures of
-    which it is not known what they show; pictures: as in ``LabelledImages``."""
+    which it is not known what they show; pictures: as in ``LabelledImages``; shortcuts: names of classes, as in a
+    detection."""
     found = []
     if pictures == OTHER:
         found.append("These are not the pictures that the model was trained on: of those nothing is said.")
@@ -150,6 +159,11 @@ def limits(code: str, kind: str, unsure: int, unknown: int, pictures: str = TRAI
         found.append(
             "“None found” is not “there is none”: a backdoor of a new kind may leave no trace that is looked for."
         )
+    if shortcuts:
+        found.append(
+            f"A small change to every picture leads the model to {quoted(shortcuts)}, and no picture is accused of "
+            "that. Whether the pictures or the weights have it from somebody is not known."
+        )
     if code == BACKDOOR:
         found.append("Single pictures may be accused wrongly, and others missed. There may be further backdoors.")
     if unsure:
@@ -161,10 +175,16 @@ def limits(code: str, kind: str, unsure: int, unknown: int, pictures: str = TRAI
     return found
 
 
-def advice(code: str, kind: str, unjudged: Sequence[str], pictures: str = TRAINING) -> list[str]:
-    """Return what to do now, in order; unjudged: names of classes; pictures: as in ``LabelledImages``. Text between
-    backticks is code."""
+def advice(code: str, kind: str, unjudged: Sequence[str], pictures: str = TRAINING, accused: int = 1) -> list[str]:
+    """Return what to do now, in order; unjudged: names of classes; pictures: as in ``LabelledImages``; accused: how
+    many of them. Text between backticks is code."""
     repaired = kind != SCAN
+    if code == BACKDOOR and not accused:
+        return [
+            "Do not ship the model as given, and ask who supplied it, and who could change it on the way.",
+            "Train anew, from random weights, on pictures that you trust: `pud defend` with `preset: retrain`.",
+            "That these pictures are not accused does not say that they are clean.",
+        ]
     if code == BACKDOOR and pictures != TRAINING:
         return [
             "Do not ship the model as given.",
