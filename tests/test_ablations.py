@@ -24,7 +24,7 @@ def test_a_part_is_taken_away_and_no_other(part: str, monkeypatch: pytest.Monkey
     labels, one, many = np.arange(20) % 4, stream.random(20, np.float32), stream.random((20, 4), np.float32)
     scored = np.array([True, False, True, False])
     given = (
-        InfectedEvidence(labels, labels, many, many, one, one, one, many, one, scored, RULE),
+        InfectedEvidence(labels, labels, many, many, one, one, one, many, one, scored, RULE, many),
         PurifiedEvidence(labels, many, one, scored, RULE),
     )
     monkeypatch.setattr(ablations, "detect", lambda *given: given)

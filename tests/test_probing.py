@@ -63,6 +63,7 @@ def test_evidence_of_an_infected_model_has_the_shapes_it_promises(
         "strange": ((N,), np.bool_),
         "trigger_score": ((N,), np.float32),
         "scored": ((10,), np.bool_),
+        "changes": ((2, 3, 10), np.float32),
     }
 
 

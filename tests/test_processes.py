@@ -32,8 +32,8 @@ from pud.steps.train import train_step
 
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
 train_step(data, TrainConfig(epochs=1, batch_size=50, learning_rate=0.01), seed=0, device="cpu", model=out / "model")
-probe_step(out / "model", data, ProbeConfig(splits=0, adversarial_images=60, batch_size=50), seed=0, device="cpu",
-           probe_folder=out / "probe")
+few = ProbeConfig(splits=0, inversion_steps=5, inversion_epochs=1, adversarial_images=60, batch_size=50)
+probe_step(out / "model", data, few, seed=0, device="cpu", probe_folder=out / "probe")
 config = PurifyConfig(epochs=(1,), keep=(1.0,), batch_size=50, learning_rate=(0.01,), reference_weight=1e-4)
 purify_step(out / "model", data, None, config, seed=0, device="cpu", purified=out / "purified")
 """
@@ -63,7 +63,8 @@ def test_two_processes_make_what_one_makes(folders: tuple[Path, Path], file: str
     one, two = (load_file(folder / f"{file}.safetensors") for folder in folders)
     assert one.keys() == two.keys()
     for name in one:
-        torch.testing.assert_close(one[name], two[name], atol=2e-3, rtol=1e-2, msg=f"{file}: {name}")
+        atol = 0.05 if name == "changes" else 2e-3  # a search of several steps in a network of several: rounding grows
+        torch.testing.assert_close(one[name], two[name], atol=atol, rtol=1e-2, msg=f"{file}: {name}")
 
 
 def test_the_first_process_alone_writes(folders: tuple[Path, Path]) -> None:

@@ -85,20 +85,21 @@ class DetectConfig(ShortcutConfig):
         return math.ceil(2 * self.images_per_dimension / self.anchor_fraction)
 
 
-def not_to_be_judged(infected: InfectedEvidence, config: DetectConfig) -> dict[int, str]:
-    """Return why of each class that cannot be judged, an empty class apart: it is too small, or unknown to the model.
-
-    What a model's features say of images that it does not know says nothing of who tampered with them.
-    """
+def known_classes(infected: InfectedEvidence, config: DetectConfig) -> np.ndarray:
+    """Return which classes the model knows, bool (k,): what it says of others tells nothing of who tampered with it."""
     classes = infected.logits.shape[1]
-    sizes = np.bincount(infected.labels, minlength=classes)
-    predicted = infected.logits.argmax(1)
-    known = knowledge(predicted, infected.labels, classes)
+    return knowledge(infected.logits.argmax(1), infected.labels, classes) >= config.knowledge
+
+
+def not_to_be_judged(infected: InfectedEvidence, config: DetectConfig) -> dict[int, str]:
+    """Return why of each class that cannot be judged, an empty class apart: it is too small or unknown to the model."""
+    sizes = np.bincount(infected.labels, minlength=infected.logits.shape[1])
+    predicted, known = infected.logits.argmax(1), known_classes(infected, config)
     reasons = {}
     for label in np.flatnonzero(sizes):
         if sizes[label] < config.minimum_class_size:
             reasons[int(label)] = f"{sizes[label]} images, of {config.minimum_class_size} that are needed"
-        elif known[label] < config.knowledge:
+        elif not known[label]:
             right = (predicted[infected.labels == label] == label).mean()
             reasons[int(label)] = f"the model does not know it: {100 * right:.0f} % of its images get their label"
     return reasons
@@ -204,7 +205,8 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
             posterior[members], mislabelled[members] = parting.upper, found.mislabelled
     verdict = np.select([posterior >= config.certainty, posterior > 1 - config.certainty], [POISONED, UNSURE], CLEAN)
     accused, after = verdict == POISONED, current is not None
-    reached = shortcuts(infected.changes, config)
+    heard = np.flatnonzero(known_classes(infected, config))
+    reached = heard[shortcuts(infected.changes[:, :, heard], config)].tolist()
     named, none = config.confidence_in_named[after], config.confidence_in_none[after]
     apart = np.flatnonzero(separation >= config.separation)
     return Detection(

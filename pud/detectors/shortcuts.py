@@ -36,6 +36,8 @@ def shortcuts(changes: np.ndarray, config: ShortcutConfig) -> list[int]:
     Args:
         changes: (2, kinds, k), natural logarithms of sizes, in the given model and in our own.
     """
+    if not changes.shape[2]:
+        return []
     given, own = changes.astype(np.float64)
     found = [chances(-sizes, config.shortcut_null, config.shortcut_null_classes) for sizes in given]
     found += [chances(one, config.shortcut_null_of_two, config.shortcut_null_classes) for one in own - given]
