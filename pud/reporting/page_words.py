@@ -182,7 +182,8 @@ def advice(code: str, kind: str, unjudged: Sequence[str], pictures: str = TRAINI
     if code == BACKDOOR and not accused:
         return [
             "Do not ship the model as given, and ask who supplied it, and who could change it on the way.",
-            "Train anew, from random weights, on pictures that you trust: `pud defend` with `preset: retrain`.",
+            "Train anew, from random weights, on pictures that you trust: "
+            '`pud defend -p \'purify_settings={"preset": "retrain"}\'`.',
             "That these pictures are not accused does not say that they are clean.",
         ]
     if code == BACKDOOR and pictures != TRAINING:
