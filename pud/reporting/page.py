@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pud.base.files import partial_path
-from pud.detectors.contract import UNSURE
+from pud.detectors.contract import BACKDOOR, UNSURE
 from pud.reporting.page_changes import changes
 from pud.reporting.page_classes import accused_classes
 from pud.reporting.page_findings import GIVEN_ACCURACY, Findings
@@ -82,7 +82,8 @@ def _verdict(findings: Findings) -> dict[str, Any]:
     unknown = int((last.inferred_label[findings.accused] < 0).sum()) if last else 0
     classes = len(last.separation) if last else len(findings.classes)
     targets, unjudged = ([findings.class_name(label) for label in of] for of in (findings.targets, findings.unjudged))
-    shortcuts = [findings.class_name(label) for label in last.shortcuts] if last else []
+    shortcuts = last.shortcuts if last and code == BACKDOOR else []
+    by_shortcuts = bool(shortcuts) and set(findings.targets) <= set(shortcuts)
     facts = [("Pictures looked at", f"{n:,} in {amount(classes, 'class', 'classes')}")]
     if findings.pictures in WHOSE:
         facts.append(("What pictures", WHOSE[findings.pictures]))
@@ -96,7 +97,7 @@ def _verdict(findings: Findings) -> dict[str, Any]:
         "style": code.replace(" ", "-") or "not-judged",
         "headline": HEADLINES[code],
         "sign": SIGNS[code],
-        "lead": lead(code, targets, accused, n, len(unjudged), classes, findings.pictures),
+        "lead": lead(code, targets, accused, n, len(unjudged), classes, findings.pictures, by_shortcuts=by_shortcuts),
         "sureness": sureness(code, verdict.get("confidence", last.confidence if last else None)),
         "facts": facts,
         "said": short(verdict.get("verdict", ""), TEXT_LENGTH) if code != NOT_JUDGED else "",
@@ -105,9 +106,11 @@ def _verdict(findings: Findings) -> dict[str, Any]:
         "without_row": max(0, len(unjudged) - NAMED),
         "limits": [
             *([f"{hint[0].upper()}{hint[1:]}."] if hint else []),
-            *limits(code, findings.kind, unsure, unknown, findings.pictures, shortcuts),
+            *limits(
+                code, findings.kind, unsure, unknown, findings.pictures, [findings.class_name(one) for one in shortcuts]
+            ),
         ],
-        "advice": advice(code, findings.kind, unjudged, findings.pictures, accused),
+        "advice": advice(code, findings.kind, unjudged, findings.pictures, by_shortcuts=by_shortcuts),
     }
 
 

@@ -90,9 +90,12 @@ def lead(
     unjudged: int,
     classes: int,
     pictures: str = TRAINING,
+    *,
+    by_shortcuts: bool = False,
 ) -> str:
-    """Return the verdict in plain words; targets: names of the accused classes; pictures: as in ``LabelledImages``."""
-    if code == BACKDOOR and not accused:
+    """Return the verdict in plain words; targets: names of the accused classes; pictures: as in ``LabelledImages``;
+    by_shortcuts: the model has a short way to them, and no picture is accused."""
+    if by_shortcuts:
         return (
             "Somebody seems to have planted a backdoor: one small change, the same on every picture, makes the model "
             f"answer {quoted(targets)}. None of {amount(images, 'picture')} is accused of teaching it that."
@@ -175,11 +178,13 @@ def limits(
     return found
 
 
-def advice(code: str, kind: str, unjudged: Sequence[str], pictures: str = TRAINING, accused: int = 1) -> list[str]:
-    """Return what to do now, in order; unjudged: names of classes; pictures: as in ``LabelledImages``; accused: how
-    many of them. Text between backticks is code."""
+def advice(
+    code: str, kind: str, unjudged: Sequence[str], pictures: str = TRAINING, *, by_shortcuts: bool = False
+) -> list[str]:
+    """Return what to do now, in order; unjudged: names of classes; pictures: as in ``LabelledImages``; by_shortcuts: as
+    in ``lead``. Text between backticks is code."""
     repaired = kind != SCAN
-    if code == BACKDOOR and not accused:
+    if by_shortcuts:
         return [
             "Do not ship the model as given, and ask who supplied it, and who could change it on the way.",
             "Train anew, from random weights, on pictures that you trust: "
