@@ -318,6 +318,17 @@ def test_where_every_class_is_too_small_nobody_is_accused_and_none_found_is_not_
     assert detection.confidence == 0.5
 
 
+def test_a_short_way_names_a_class_that_the_model_knows_and_no_other() -> None:
+    evidence, changes = synthetic(0, 0), np.zeros((2, 3, CLASSES), np.float32)
+    changes[0, 2, 1] = -6
+    near = dataclasses.replace(evidence, changes=changes)
+    found = detect(near, None, CONFIG)
+    assert (found.conclusion, found.target_labels, found.shortcuts) == (BACKDOOR, [1], [1])
+    assert set(found.verdict) == {CLEAN}
+    found = detect(dataclasses.replace(near, logits=near.logits[::-1].copy()), None, CONFIG)
+    assert (found.conclusion, found.target_labels, found.shortcuts) == (CANNOT_BE_JUDGED, [], [])
+
+
 def test_every_target_class_is_accused() -> None:
     """Two classes hold 60 poisoned images each."""
     one, other = synthetic(60, 0), synthetic(60, 1)

@@ -1,7 +1,5 @@
 """Trigger inversion: the smallest change to every image alike that leads to a class, and what it gives away."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -134,8 +132,7 @@ def test_an_honest_model_has_no_shortcut(trained: Classifier, train_split: Label
 
 
 def test_nothing_is_sought_in_no_steps(trained: Classifier, train_split: LabelledImages) -> None:
-    config = replace(InversionConfig(), inversion_steps=0)
-    labels = train_split.labels
+    config, labels = InversionConfig(inversion_steps=0), train_split.labels
     sizes = invert(trained, np.array(train_split.images), labels, config, generator=stream(), device=CPU, batch_size=9)
     assert sizes.shape == (2, len(KINDS), 10)
     assert not sizes.any()

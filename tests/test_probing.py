@@ -19,7 +19,7 @@ from pud.models.folded import fold_batchnorm
 
 N = 22
 CPU = torch.device("cpu")
-CONFIG = ProbeConfig(batch_size=8, noise_draws=2, mix_draws=1, splits=1)
+CONFIG = ProbeConfig(batch_size=8, noise_draws=2, mix_draws=1, splits=1, inversion_steps=3)
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ from pud.steps.train import train_step
 
 POISON = PoisonConfig(train_size=600)
 TRAIN = TrainConfig(epochs=2)
-PROBE = ProbeConfig(noise_draws=1, mix_draws=1, steps=1)
+PROBE = ProbeConfig(noise_draws=1, mix_draws=1, steps=1, inversion_steps=3)
 PURIFY = PurifyConfig(keep=(0.5,), epochs=(1,), doublings=(0,), learning_rate=(0.05,), steps=1)
 EVALUATE = EvaluateConfig(pgd_images=50, pgd_steps=3, autoattack_images=0)
 SCHEMA = json.loads((Path(__file__).parent / "report.schema.json").read_text())

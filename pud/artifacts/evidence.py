@@ -16,7 +16,7 @@ from pud.evidence.contract import FilledRule, InfectedEvidence, PurifiedEvidence
 FORMAT, OLDER = "pud-probe/6", ("pud-probe/5", "pud-probe/4", "pud-probe/3", "pud-probe/2")
 MARK, ARRAYS = "probe.json", "probe.safetensors"
 MAXIMUM_BYTES = 8 << 30
-SHAPES = {  # of the arrays of both types: kind of number, and a letter a dimension: images, classes, features
+SHAPES = {  # of the arrays of both types: kind of number, and a letter a dimension: images, classes, features, two
     "labels": ("i", "n"),
     "scene": ("i", "n"),
     "logits": ("f", "nk"),
@@ -28,7 +28,7 @@ SHAPES = {  # of the arrays of both types: kind of number, and a letter a dimens
     "strange": ("b", "n"),
     "trigger_score": ("f", "n"),
     "scored": ("b", "k"),
-    "changes": ("f", "2mk"),
+    "changes": ("f", "tmk"),
 }
 
 
@@ -81,7 +81,7 @@ def _filled_rule(folder: Path) -> FilledRule:
 
 
 def _check_shapes(arrays: dict[str, np.ndarray]) -> None:
-    sizes = dict(zip("nk", arrays["logits"].shape, strict=True))
+    sizes = {**dict(zip("nk", arrays["logits"].shape, strict=True)), "t": 2}
     for name, values in arrays.items():
         kind, letters = SHAPES[name]
         wanted = [sizes.get(letter) for letter in letters]

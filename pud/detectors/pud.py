@@ -91,11 +91,11 @@ def known_classes(infected: InfectedEvidence, config: DetectConfig) -> np.ndarra
     return knowledge(infected.logits.argmax(1), infected.labels, classes) >= config.knowledge
 
 
-def not_to_be_judged(infected: InfectedEvidence, config: DetectConfig) -> dict[int, str]:
-    """Return why of each class that cannot be judged, an empty class apart: it is too small or unknown to the model."""
+def not_to_be_judged(infected: InfectedEvidence, known: np.ndarray, config: DetectConfig) -> dict[int, str]:
+    """Return why of each class that cannot be judged, an empty class apart: it is too small, or unknown to the model,
+    which knows the classes in ``known``, bool (k,)."""
     sizes = np.bincount(infected.labels, minlength=infected.logits.shape[1])
-    predicted, known = infected.logits.argmax(1), known_classes(infected, config)
-    reasons = {}
+    predicted, reasons = infected.logits.argmax(1), {}
     for label in np.flatnonzero(sizes):
         if sizes[label] < config.minimum_class_size:
             reasons[int(label)] = f"{sizes[label]} images, of {config.minimum_class_size} that are needed"
@@ -186,7 +186,8 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
     """Return which training images are poisoned, by the infected model and, after a round, by the purified one."""
     labels = infected.labels
     n, classes = infected.logits.shape
-    cues, unjudged = Cues.of(infected, current), not_to_be_judged(infected, config)
+    cues, known = Cues.of(infected, current), known_classes(infected, config)
+    unjudged = not_to_be_judged(infected, known, config)
     suspicion, posterior, mislabelled = np.zeros(n), np.zeros(n), np.zeros(n, bool)
     separation, certain, targets = np.zeros(classes), np.zeros(classes), []
     certain[list(unjudged)] = NOTHING_KNOWN
@@ -205,8 +206,7 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
             posterior[members], mislabelled[members] = parting.upper, found.mislabelled
     verdict = np.select([posterior >= config.certainty, posterior > 1 - config.certainty], [POISONED, UNSURE], CLEAN)
     accused, after = verdict == POISONED, current is not None
-    heard = np.flatnonzero(known_classes(infected, config))
-    reached = heard[shortcuts(infected.changes[:, :, heard], config)].tolist()
+    reached = np.flatnonzero(known)[shortcuts(infected.changes[:, :, known], config)].tolist()
     named, none = config.confidence_in_named[after], config.confidence_in_none[after]
     apart = np.flatnonzero(separation >= config.separation)
     return Detection(
