@@ -12,6 +12,7 @@ from pud.detectors.pud import (
     coverage,
     detect,
     is_opposed,
+    mislabelled_share,
     part_again,
     perturbation_consistency,
     prediction_change,
@@ -569,6 +570,28 @@ def test_hard_images_are_not_poison_unless_they_lie_too_far_off_for_that(nearer:
     unsure = dataclasses.replace(evidence, logits=np.where(hard[:, None], 0.1, 1) * evidence.logits)
     assert detect(evidence, None, CONFIG).target_labels == [TARGET]
     assert detect(unsure, None, CONFIG).target_labels == found
+    some_strange = hard & (np.arange(len(hard)) % 5 == 0)  # under a trigger that hides it of the others
+    assert detect(dataclasses.replace(unsure, strange=some_strange), None, CONFIG).target_labels == [TARGET]
+
+
+@pytest.mark.parametrize(("leads_to", "found"), [(TARGET, [TARGET]), (0, [TARGET, 3])])
+def test_covers_that_lean_to_where_poison_of_their_kind_leads_make_no_target_of_their_class(
+    leads_to: int, found: list[int]
+) -> None:
+    """Marked images of class 3, some labelled as the target, some rightly; these may lean to the target or not."""
+    evidence = filled(150, 0, fragile=False)
+    covers = np.isin(np.arange(len(evidence.labels)), np.flatnonzero(evidence.labels == 3)[:60])
+    features, logits, heldout = evidence.features.copy(), evidence.logits.copy(), evidence.heldout.copy()
+    features[covers] += 4 * np.sign(np.random.default_rng(1).normal(size=DIMENSIONS))
+    survival = np.where(covers, 0.95, evidence.noise_survival)
+    logits[covers, leads_to] += 5
+    heldout[covers] = np.eye(CLASSES)[leads_to]
+    marked = dataclasses.replace(
+        evidence, features=features, logits=logits, heldout=heldout, noise_survival=survival, mix_survival=survival
+    )
+    detection = detect(marked, None, CONFIG)
+    assert detection.target_labels == found
+    assert ((detection.verdict == POISONED)[covers].mean() > 0.9) == (3 in found)
 
 
 def test_variation_is_half_the_sum_of_the_differences() -> None:
@@ -578,6 +601,16 @@ def test_variation_is_half_the_sum_of_the_differences() -> None:
     assert shown_variation(evidence, members, poisoned) == 1
     assert shown_variation(evidence, members, np.arange(len(members)) % 2 == 0) == pytest.approx(0, abs=1e-9)
     assert shown_variation(evidence, members, np.ones(len(members), bool)) == 0
+
+
+def test_of_accused_half_of_whom_are_strange_all_are_mislabelled_and_of_accused_as_strange_as_the_others_none() -> None:
+    evidence = filled(150, 0, fragile=False)
+    members = np.flatnonzero(evidence.labels == TARGET)
+    poisoned = is_poisoned(evidence.labels, 150)[members]
+    assert mislabelled_share(evidence, members, poisoned) == pytest.approx(1, abs=0.02)
+    assert mislabelled_share(evidence, members, np.ones(len(members), bool)) == 0
+    every_tenth = dataclasses.replace(evidence, strange=np.arange(len(evidence.labels)) % 10 == 0)
+    assert mislabelled_share(every_tenth, members, poisoned) == pytest.approx(0, abs=0.02)
 
 
 def test_doubt_is_the_log_odds_of_another_label() -> None:

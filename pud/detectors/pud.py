@@ -17,16 +17,16 @@ oppose.
 
 Of the hypotheses that accuse most of the images known to be mislabelled, the one whose scores fall apart most (Ashman's
 D) counts. A class is a *target* when it was filled, or when its two modes are two populations in the infected model's
-features and the upper one is not merely hard images; where they are no two populations, the upper mode is parted again.
-The verdict is the posterior of the upper mode. A class that the model has a short way to is a target even if no image
+features and the upper one is neither merely hard images nor covers; where they are no two populations, the upper mode
+is parted again. The verdict is the posterior of the upper mode. A class that the model has a short way to is a target even if no image
 is accused (``pud/detectors/shortcuts.py``).
 """
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -43,6 +43,7 @@ from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 from pud.evidence.disagreement import contradictions, knowledge, label_doubt, mislabelling_odds
 from pud.evidence.separation import TWO_POPULATIONS, fisher_separation, posterior_of_ratios, two_modes
 
+STRANGE_OF_OTHERS = 0.5  # share of the images of other classes, see pud/evidence/judge.py
 SLOPE = 4.0  # of the confidence in a target, by its separation: hard clean images reach 4.5, poison lies above 6.4
 
 
@@ -64,8 +65,9 @@ class DetectConfig(ShortcutConfig):
     separation: Annotated[float, "Ashman's D of features from which two modes are two populations."] = TWO_POPULATIONS
     minimum_mode_size: Annotated[Count, "Images that each of them must have."] = 10
     certainty: Annotated[Certainty, "Posterior from which a verdict is clean or poisoned."] = 0.9
-    variation: Annotated[float, "With sureness: below both, an outlying mode holds hard images only."] = 0.68
-    sureness: Annotated[float, "See variation."] = 0.15
+    variation: Annotated[float, "With the two below: under all three, an outlying mode holds hard images only."] = 0.68
+    least_mislabelled: Annotated[Share, "Of it, that shows other classes."] = 0.1
+    sureness: Annotated[float, "Of the model in it."] = 0.15
     evident_separation: Annotated[float, "Ashman's D from which a mode is no clean one, however hard."] = 12.0
     coverage: Annotated[Share, "Of the images known to be mislabelled, that a hypothesis must accuse."] = 0.5
     doubt_weights: Annotated[tuple[float, ...], "Of the mislabelling odds beside the trigger score."] = (0.25, 0.75)
@@ -196,7 +198,7 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
     def examined(members: np.ndarray) -> Finding:
         return examine(infected, current, cues[members], members, config)
 
-    for members, found in zip(groups, each_on_a_core(examined, groups), strict=True):
+    for members, found in without_covers(infected, zip(groups, each_on_a_core(examined, groups), strict=True), config):
         label, parting = int(labels[members[0]]), found.parting
         separation[label] = parting.separation
         certain[label] = target_confidence(separation[label], found.target, found.filled, config)
@@ -230,6 +232,38 @@ def each_on_a_core(function: Callable[[np.ndarray], Finding], groups: list[np.nd
         yield from track(pool.map(function, groups), "detect", total=len(groups))
 
 
+def without_covers(
+    evidence: InfectedEvidence, findings: Iterable[tuple[np.ndarray, Finding]], config: DetectConfig
+) -> list[tuple[np.ndarray, Finding]]:
+    """Return the findings, each with its members (m,), of which those that hold covers alone are no targets.
+
+    An attacker puts covers, which bear the trigger under their right label, beside poison that shows the same. The
+    model keeps to their label, and the trigger leads its second choice, and witnesses, to where it leads the poison.
+    """
+    findings, classes = list(findings), evidence.heldout.shape[1]
+    accused = {
+        int(evidence.labels[members[0]]): members[found.parting.upper >= config.certainty]
+        for members, found in findings
+        if found.target
+    }
+    shown = evidence.heldout.argmax(1)
+
+    def hold_covers(label: int, rows: np.ndarray) -> bool:
+        second = np.delete(evidence.logits[rows], label, 1).argmax(1)
+        second += second >= label
+        leads_to = np.bincount(second[second == shown[rows]], minlength=classes)
+        target = int(leads_to.argmax())
+        poison = accused.get(target, rows[:0])
+        beside = (shown[poison] == label).sum() >= len(poison) / (2 * (classes - 1))  # half of an even share
+        return bool(len(poison) and leads_to[target] >= config.certainty * len(rows) and beside)
+
+    covers = {label for label, rows in accused.items() if hold_covers(label, rows)}
+    return [
+        (members, replace(found, target=found.target and int(evidence.labels[members[0]]) not in covers))
+        for members, found in findings
+    ]
+
+
 def examine(
     infected: InfectedEvidence,
     current: PurifiedEvidence | None,
@@ -258,7 +292,11 @@ def examine(
     parting = part(infected, members, modes, filled, config)
     accused = parting.upper >= config.certainty
     # an outlying mode that shows what its class shows and of which the model is unsure holds hard images only
-    mislabelled = filled or shown_variation(infected, members, accused) >= config.variation
+    mislabelled = (
+        filled
+        or shown_variation(infected, members, accused) >= config.variation
+        or mislabelled_share(infected, members, accused) >= config.least_mislabelled
+    )
     two, evident = (parting.separation >= least for least in (config.separation, config.evident_separation))
     target = filled or (two and (evident or mislabelled or is_sure(infected, members, accused, config)))
     return Finding(parting, filled, target, mislabelled)
@@ -380,6 +418,18 @@ def shown_variation(evidence: InfectedEvidence, members: np.ndarray, accused: np
     shown, classes = evidence.heldout[members].argmax(1), evidence.heldout.shape[1]
     shares = [np.bincount(shown[group], minlength=classes) / group.sum() for group in (accused, ~accused)]
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
+
+
+def mislabelled_share(evidence: InfectedEvidence, members: np.ndarray, accused: np.ndarray) -> float:
+    """Return what share of a class's accused (bool, (m,)), in [0, 1], shows other classes, at least.
+
+    Half of the images of other classes are strange to a class, where no mark hides it, and of its own honest images as
+    many as of its others.
+    """
+    if not accused.any() or accused.all():
+        return 0.0
+    among, usual = (evidence.strange[members][group].mean() for group in (accused, ~accused))
+    return float(np.clip((among - usual) / max(STRANGE_OF_OTHERS - usual, np.finfo(float).eps), 0, 1))
 
 
 def is_sure(evidence: InfectedEvidence, members: np.ndarray, accused: np.ndarray, config: DetectConfig) -> bool:
