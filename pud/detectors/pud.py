@@ -18,8 +18,8 @@ oppose.
 Of the hypotheses that accuse most of the images known to be mislabelled, the one whose scores fall apart most (Ashman's
 D) counts. A class is a *target* when it was filled, or when its two modes are two populations in the infected model's
 features and the upper one is neither merely hard images nor covers; where they are no two populations, the upper mode
-is parted again. The verdict is the posterior of the upper mode. A class that the model has a short way to is a target even if no image
-is accused (``pud/detectors/shortcuts.py``).
+is parted again. The verdict is the posterior of the upper mode. A class that the model has a short way to is a target
+even if no image is accused (``pud/detectors/shortcuts.py``).
 """
 
 import math
