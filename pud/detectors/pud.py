@@ -238,28 +238,30 @@ def without_covers(
     """Return the findings, each with its members (m,), of which those that hold covers alone are no targets.
 
     An attacker puts covers, which bear the trigger under their right label, beside poison that shows the same. The
-    model keeps to their label, and the trigger leads its second choice, and witnesses, to where it leads the poison.
+    model keeps to their label, which they show, and the trigger leads its second choice, and witnesses, to where it
+    leads the poison.
     """
-    findings, classes = list(findings), evidence.heldout.shape[1]
+    findings, classes, shown = list(findings), evidence.heldout.shape[1], evidence.heldout.argmax(1)
     accused = {
         int(evidence.labels[members[0]]): members[found.parting.upper >= config.certainty]
         for members, found in findings
         if found.target
     }
-    shown = evidence.heldout.argmax(1)
 
-    def hold_covers(label: int, rows: np.ndarray) -> bool:
-        second = np.delete(evidence.logits[rows], label, 1).argmax(1)
-        second += second >= label
+    def holds_covers(members: np.ndarray, found: Finding) -> bool:
+        label, marked = evidence.labels[members[0]], found.parting.upper >= config.certainty
+        if found.filled or mislabelled_share(evidence, members, marked) >= config.least_mislabelled:
+            return False
+        rows = members[marked]
+        second = np.where(np.arange(classes) == label, -np.inf, evidence.logits[rows]).argmax(1)
         leads_to = np.bincount(second[second == shown[rows]], minlength=classes)
         target = int(leads_to.argmax())
         poison = accused.get(target, rows[:0])
         beside = (shown[poison] == label).sum() >= len(poison) / (2 * (classes - 1))  # half of an even share
-        return bool(len(poison) and leads_to[target] >= config.certainty * len(rows) and beside)
+        return bool(leads_to[target] >= max(1, config.certainty * len(rows)) and len(poison) and beside)
 
-    covers = {label for label, rows in accused.items() if hold_covers(label, rows)}
     return [
-        (members, replace(found, target=found.target and int(evidence.labels[members[0]]) not in covers))
+        (members, replace(found, target=found.target and not holds_covers(members, found)))
         for members, found in findings
     ]
 
