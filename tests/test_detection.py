@@ -574,11 +574,16 @@ def test_hard_images_are_not_poison_unless_they_lie_too_far_off_for_that(nearer:
     assert detect(dataclasses.replace(unsure, strange=some_strange), None, CONFIG).target_labels == [TARGET]
 
 
-@pytest.mark.parametrize(("leads_to", "found"), [(TARGET, [TARGET]), (0, [TARGET, 3])])
+@pytest.mark.parametrize(
+    ("leads_to", "strange", "found"), [(TARGET, 0, [TARGET]), (0, 0, [TARGET, 3]), (TARGET, 20, [TARGET, 3])]
+)
 def test_covers_that_lean_to_where_poison_of_their_kind_leads_make_no_target_of_their_class(
-    leads_to: int, found: list[int]
+    leads_to: int, strange: int, found: list[int]
 ) -> None:
-    """Marked images of class 3, some labelled as the target, some rightly; these may lean to the target or not."""
+    """Marked images of class 3, some labelled as the target, some rightly; these may lean to the target or not.
+
+    As poison may that was split between two targets, but some of that is strange to its class.
+    """
     evidence = filled(150, 0, fragile=False)
     covers = np.isin(np.arange(len(evidence.labels)), np.flatnonzero(evidence.labels == 3)[:60])
     features, logits, heldout = evidence.features.copy(), evidence.logits.copy(), evidence.heldout.copy()
@@ -589,6 +594,7 @@ def test_covers_that_lean_to_where_poison_of_their_kind_leads_make_no_target_of_
     marked = dataclasses.replace(
         evidence, features=features, logits=logits, heldout=heldout, noise_survival=survival, mix_survival=survival
     )
+    marked.strange[np.flatnonzero(covers)[:strange]] = True
     detection = detect(marked, None, CONFIG)
     assert detection.target_labels == found
     assert ((detection.verdict == POISONED)[covers].mean() > 0.9) == (3 in found)
