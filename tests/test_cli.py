@@ -211,10 +211,11 @@ def types(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return exit_of.value.code or 0
 
 
+NO_PASSES = ["--splits", "0", "--noise-draws", "0", "--mix-draws", "0", "--inversion-steps", "0"]
 FILL: dict[str, Callable[[Desk, str], list[str]]] = {
     "poison": lambda d, out: [*d.poison(), "--dataset", out],
     "train": lambda d, out: ["train", "--dataset", str(d.data), "--model", out, "--epochs", "1"],
-    "probe": lambda d, out: [*d.probe(), "--out", out, "--splits", "0", "--noise-draws", "0", "--mix-draws", "0"],
+    "probe": lambda d, out: [*d.probe(), "--out", out, *NO_PASSES],
 }
 
 
