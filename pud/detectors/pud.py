@@ -176,12 +176,14 @@ class Parting:
 @dataclass(frozen=True)
 class Finding:
     """What was found in a class. filled, target, mislabelled: whether it was filled with images of other classes, is a
-    target, and, if so, its poison shows another class than its label says."""
+    target, and, if so, its poison shows another class than its label says; strange: whether
+    its accused look like other classes to witnesses, so that they are no covers."""
 
     parting: Parting
     filled: bool
     target: bool
     mislabelled: bool
+    strange: bool
 
 
 def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config: DetectConfig) -> Detection:
@@ -248,11 +250,9 @@ def without_covers(
         if found.target
     }
 
-    def holds_covers(members: np.ndarray, found: Finding) -> bool:
-        label, marked = evidence.labels[members[0]], found.parting.upper >= config.certainty
-        if found.filled or mislabelled_share(evidence, members, marked) >= config.least_mislabelled:
-            return False
-        rows = members[marked]
+    def holds_covers(members: np.ndarray) -> bool:
+        label = int(evidence.labels[members[0]])
+        rows = accused[label]
         second = np.where(np.arange(classes) == label, -np.inf, evidence.logits[rows]).argmax(1)
         leads_to = np.bincount(second[second == shown[rows]], minlength=classes)
         target = int(leads_to.argmax())
@@ -261,7 +261,7 @@ def without_covers(
         return bool(leads_to[target] >= max(1, config.certainty * len(rows)) and len(poison) and beside)
 
     return [
-        (members, replace(found, target=found.target and not holds_covers(members, found)))
+        (members, replace(found, target=found.target and (found.strange or not holds_covers(members))))
         for members, found in findings
     ]
 
@@ -294,14 +294,11 @@ def examine(
     parting = part(infected, members, modes, filled, config)
     accused = parting.upper >= config.certainty
     # an outlying mode that shows what its class shows and of which the model is unsure holds hard images only
-    mislabelled = (
-        filled
-        or shown_variation(infected, members, accused) >= config.variation
-        or mislabelled_share(infected, members, accused) >= config.least_mislabelled
-    )
+    strange = filled or mislabelled_share(infected, members, accused) >= config.least_mislabelled
+    mislabelled = strange or shown_variation(infected, members, accused) >= config.variation
     two, evident = (parting.separation >= least for least in (config.separation, config.evident_separation))
     target = filled or (two and (evident or mislabelled or is_sure(infected, members, accused, config)))
-    return Finding(parting, filled, target, mislabelled)
+    return Finding(parting, filled, target, mislabelled, strange)
 
 
 def que_hypotheses(
