@@ -161,6 +161,34 @@ def test_a_detector_of_art_names_it_where_it_is_missing_and_finding_detectors_lo
     assert "pip install adversarial-robustness-toolbox" in done.stdout
 
 
+REFUSES_IMPORTS_IN_THREADS = """
+import sys, threading
+sys.path.insert(0, ".")
+
+class MainThreadOnly:
+    def find_spec(self, name, *_):
+        assert threading.current_thread() is threading.main_thread(), f"{name} is imported by a thread"
+
+from experiments.detect_speed import synthetic
+from pud.detectors import detector_settings
+detector, config = detector_settings({})
+infected = synthetic(3000, 16, 10)[0]
+sys.meta_path.insert(0, MainThreadOnly())
+print("accused:", detector.detect(infected, None, config).target_labels)
+"""
+
+
+def test_threads_of_a_detection_import_nothing_since_two_at_once_may_find_a_package_half_made() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSES_IMPORTS_IN_THREADS],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "accused:" in done.stdout, done.stderr
+
+
 ONE_FILE = """
 'Accuses the first images.'
 from dataclasses import dataclass

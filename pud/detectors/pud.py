@@ -229,7 +229,12 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
 
 
 def each_on_a_core(function: Callable[[np.ndarray], Finding], groups: list[np.ndarray]) -> Iterator[Finding]:
-    """Yield a function of every group, several at a time: the matrices are too small to share one among the cores."""
+    """Yield a function of every group, several at a time: the matrices are too small to share one among the cores.
+
+    What they import is imported before: of threads that import one package at once, one may find it half made.
+    """
+    import sklearn.cluster  # noqa: F401 - and with it sklearn.metrics and the parts of scipy
+
     with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         yield from track(pool.map(function, groups), "detect", total=len(groups))
 
