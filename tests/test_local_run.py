@@ -267,6 +267,31 @@ def test_a_run_whose_task_fails_says_why_in_one_sentence(sample_folder: Path, tm
     assert not list((tmp_path / "runs" / "wrong").glob("tmp*"))
 
 
+BROKEN_PACKAGE = """
+import sys
+
+class Broken:
+    def find_spec(self, name, *_):
+        if name == "pud.steps.poison":
+            raise ImportError("the package is broken")
+
+sys.meta_path.insert(0, Broken())
+"""
+
+
+def test_a_run_whose_task_dies_of_a_fault_of_the_code_names_that_and_the_task_s_log(
+    sample_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BROKEN_PACKAGE)
+    failing = [*command(tmp_path, sample_folder, "wrong"), "--no-tracking"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        failing, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("pud: error: ImportError: the package is broken (the whole log: ")
+
+
 def test_two_processes_do_not_work_on_one_run(
     sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

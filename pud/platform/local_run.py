@@ -310,12 +310,13 @@ def _shown(line: str) -> str | None:
 
 
 def _reason(log: Path) -> str:
-    """Return the sentence for people in a failed run's log, else its last error."""
+    """Return the sentence for people in a failed run's log, else the last error of a task, else of the pipeline."""
     lines = log.read_text("utf-8", "replace").splitlines()
     mark = "InputError: "
     for_people = [line.split(mark, 1)[1] for line in lines if mark in line]
-    errors = [line for line in lines if "Error" in line or "Exception" in line]
-    return (for_people or errors or ["the pipeline failed"])[-1]
+    errors = [line.strip() for line in lines if re.match(r"\s*[\w.]*(Error|Exception)\b(: |$)", line)]
+    of_tasks = [line for line in errors if "finished with status" not in line]
+    return (for_people or of_tasks or errors or ["the pipeline failed"])[-1]
 
 
 def _finish(folder: Path, started: float, tracking: "Tracking | None") -> dict[str, Any]:
