@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, CLEAN, POISONED, Detection
 from pud.detectors.pud import (
+    Cues,
     DetectConfig,
     coverage,
     detect,
@@ -16,13 +17,14 @@ from pud.detectors.pud import (
     part_again,
     perturbation_consistency,
     prediction_change,
+    que_hypotheses,
     shown_variation,
 )
 from pud.detectors.que import ClassFeatures, anchored_que_scores, que_form
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 from pud.evidence.disagreement import knowledge, label_doubt, mislabelling_odds
 from pud.evidence.discrimination import DiscriminationConfig
-from pud.evidence.separation import fisher_separation, posterior_of_ratios, two_modes
+from pud.evidence.separation import fisher_separation, posterior_of_ratios, two_modes, two_populations, whitened
 
 RULES = DiscriminationConfig()
 CONFIG = DetectConfig(confidence_in_none=(0.9, 0.98), confidence_in_named=(0.95, 0.99))
@@ -133,6 +135,30 @@ def test_two_populations_are_as_far_apart_as_they_are_along_the_best_direction(p
     upper, width = np.arange(1000) < poison, np.logspace(-1, 1, DIMENSIONS)
     features = width * (random.normal(size=(1000, DIMENSIONS)) + np.where(upper[:, None], 1, 0) * distance / 4)
     assert fisher_separation(features, upper, np.arange(1000), 10) == pytest.approx(distance, rel=0.15)
+
+
+def test_two_populations_are_found_from_a_start_that_holds_part_of_one_and_some_of_the_other() -> None:
+    random = np.random.default_rng(0)
+    second = np.arange(2000) < 300
+    shape = np.diag([9.0, 1.0, 0.1, 4.0])  # the difference lies where the features vary least
+    features = random.normal(size=(2000, 4)) @ shape + np.outer(second, [0, 0, 0.6, 0])
+    start = np.where(second, random.random(2000) < 0.7, random.random(2000) < 0.05)
+    odds = two_populations(whitened(features), start)
+    expected = 60 * (features[:, 2] - features[second, 2].mean() / 2) + np.log(300 / 1700)  # of known Gaussians
+    assert ((odds > 0) == (expected > 0)).mean() > 0.995
+    assert ((odds > 0) == second).mean() > 0.99
+
+
+def test_white_features_have_the_identity_for_a_covariance_and_one_that_does_not_vary_is_zero() -> None:
+    features = np.random.default_rng(0).normal(size=(5000, 4)) * [5, 1, 0.1, 0] + 7
+    white = whitened(features)
+    np.testing.assert_allclose(np.sort(np.linalg.eigvalsh(white.T @ white / 5000)), [0, 1, 1, 1], atol=0.05)
+    np.testing.assert_allclose(white.mean(0), 0, atol=1e-9)
+
+
+def test_a_population_that_vanishes_leaves_the_start() -> None:
+    points = np.random.default_rng(0).normal(size=(100, 2))
+    np.testing.assert_array_equal(two_populations(points, np.arange(100) < 0) > 0, False)
 
 
 @pytest.mark.parametrize("size", [10, 40, 500])
@@ -403,11 +429,15 @@ def test_knowledge_is_youden_s_j_and_no_preference_counts_as_knowledge() -> None
 
 def test_images_that_leave_the_infected_model_s_opinion_become_more_suspicious() -> None:
     infected = synthetic(120, 0)
-    target, changed = infected.labels == TARGET, is_poisoned(infected.labels, 120)
+    members, changed = np.flatnonzero(infected.labels == TARGET), is_poisoned(infected.labels, 120)
     current = after_a_round(infected, np.where(changed[:, None], -1, 1) * infected.logits)
-    before, after = (detect(infected, view, CONFIG).suspicion for view in (None, current))
-    moved = after[target] - before[target]
-    np.testing.assert_allclose(moved[changed[target]] - moved[~changed[target]][0], 2.5, atol=1e-5)
+    before, after = (
+        que_hypotheses(infected, members, Cues.of(infected, view)[members], CONFIG) for view in (None, current)
+    )
+    assert len(after) == 2 * len(before)
+    for old, kept, new in zip(before, after, after[len(before) :], strict=False):
+        np.testing.assert_allclose(kept, old)
+        np.testing.assert_allclose(new - old, np.where(changed[members], 2.5, 0), atol=1e-6)
 
 
 def filled(poison: int, seed: int, *, fragile: bool) -> InfectedEvidence:
@@ -430,6 +460,20 @@ def filled(poison: int, seed: int, *, fragile: bool) -> InfectedEvidence:
         noise_survival=turned,
         mix_survival=turned,
     )
+
+
+def test_poison_of_several_populations_is_accused_and_no_other() -> None:
+    """What judges know of is the first of three populations of poison, by its mark and by features."""
+    evidence = filled(180, 0, fragile=True)
+    random, labels = np.random.default_rng(0), evidence.labels
+    kind = np.where(is_poisoned(labels, 180), np.arange(len(labels)) % 3, -1)
+    features = random.normal(size=evidence.features.shape) + 10 * (kind[:, None] == np.arange(DIMENSIONS))
+    features[kind >= 0, DIMENSIONS - 1] += 5
+    score = np.where(labels == TARGET, random.normal(np.where(kind == 0, 8, -8), 1), 0).astype(np.float32)
+    evidence = dataclasses.replace(evidence, features=features, trigger_score=score, strange=kind == 0)
+    detection = detect(evidence, None, CONFIG)
+    np.testing.assert_array_equal(detection.verdict == POISONED, kind >= 0)
+    assert (detection.suspicion[kind >= 0] > 0).all()
 
 
 @pytest.mark.parametrize("poison", [100, 150, 250])
@@ -677,6 +721,7 @@ def test_a_discriminator_that_learned_from_contradictions_finds_poison_that_the_
 def test_where_the_discriminator_knows_little_the_purified_model_s_own_doubt_decides() -> None:
     evidence = filled(150, 0, fragile=True)
     random, poisoned, target = np.random.default_rng(0), is_poisoned(evidence.labels, 150), evidence.labels == TARGET
+    evidence = dataclasses.replace(evidence, features=random.normal(size=evidence.features.shape))  # which tell nothing
     logits = np.zeros_like(evidence.logits)
     logits[np.arange(len(target)), evidence.labels] = random.normal(np.where(poisoned, -5, 8), 1)
     current = after_a_round(evidence, logits, random.normal(np.where(poisoned, 1, -1), 1))

@@ -41,9 +41,17 @@ from pud.detectors.que import ClassFeatures, refined_que_scores
 from pud.detectors.shortcuts import ShortcutConfig, shortcuts
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 from pud.evidence.disagreement import contradictions, knowledge, label_doubt, mislabelling_odds
-from pud.evidence.separation import TWO_POPULATIONS, fisher_separation, posterior_of_ratios, two_modes
+from pud.evidence.separation import (
+    TWO_POPULATIONS,
+    fisher_separation,
+    posterior_of_ratios,
+    two_modes,
+    two_populations,
+    whitened,
+)
 
 STRANGE_OF_OTHERS = 0.5  # share of the images of other classes, see pud/evidence/judge.py
+DIRECTIONS = 8  # of a class's features, along which more poison is looked for
 SLOPE = 4.0  # of the confidence in a target, by its separation: hard clean images reach 4.5, poison lies above 6.4
 
 
@@ -328,22 +336,62 @@ def part(
 ) -> Parting:
     """Part a class in two as the best of the hypotheses does, each a parting of its members.
 
-    In a class that was not filled the separation is that of features.
+    Its upper mode is where a population of the infected model's features begins. In a class that was not filled the
+    separation is that of features.
     """
 
     def rank(mode: Parting) -> tuple[bool, float]:
         return coverage(infected, members, mode.upper >= config.certainty) >= config.coverage, mode.separation
 
     best = max(modes, key=rank)
-    return best if filled else part_in_features(infected, members, best, modes, config)
+    if not filled:
+        best = part_in_features(infected, members, best, modes, config)
+    found = populations(infected, members, [best.upper >= config.certainty], config)
+    if found.separation >= config.separation and rank(found)[0] >= rank(best)[0]:
+        return joined_by_others(infected, members, found, config)
+    return best if filled or best.separation > found.separation else found
 
 
-def separation_in_features(
-    infected: InfectedEvidence, members: np.ndarray, upper: np.ndarray, config: DetectConfig
-) -> float:
-    """Return ``fisher_separation`` of a class's members, (m,), by the posterior of an upper mode, (m,)."""
-    features, scene = infected.features[members], infected.scene[members]
-    return fisher_separation(features, upper >= config.certainty, scene, config.minimum_mode_size)
+def populations(
+    infected: InfectedEvidence, members: np.ndarray, starts: Iterable[np.ndarray], config: DetectConfig
+) -> Parting:
+    """Return members (m,) parted in the two populations of features that lie furthest apart, of those that are found
+    from starts for the upper one, bool (m,) each."""
+    points = whitened(infected.features[members])
+    found = []
+    for start in starts:
+        odds = two_populations(points, start)
+        upper = scipy.special.expit(odds)
+        found.append(Parting(separation_in_features(infected, members, upper, config), odds, 0.0, upper))
+    return max(found, key=lambda parting: parting.separation)
+
+
+def joined_by_others(infected: InfectedEvidence, members: np.ndarray, first: Parting, config: DetectConfig) -> Parting:
+    """Return a parting of members (m,) whose upper population is joined by others that are found in the rest.
+
+    Poison of several kinds, or from several classes, is several populations, but no more than there are classes. Each
+    is looked for from the halves along the leading directions of the rest. Of the two that it falls into, the one
+    nearer to the upper one before, by its odds, joins it. The separation stays that of the first.
+    """
+    odds, upper = first.suspicion.copy(), first.upper.copy()
+    for _ in range(infected.logits.shape[1]):
+        rest = np.flatnonzero(upper < config.certainty)
+        found = populations(infected, members[rest], halves(infected.features[members[rest]]), config)
+        if found.separation < config.separation:
+            break
+        side = found.suspicion > 0
+        nearer = found.suspicion if odds[rest][side].mean() > odds[rest][~side].mean() else -found.suspicion
+        odds[rest], upper[rest] = nearer, scipy.special.expit(nearer)
+    return Parting(first.separation, odds, 0.0, upper)
+
+
+def halves(features: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the upper half, bool (n,), of features (n, d) along each of their leading directions."""
+    centred = features - features.mean(0, dtype=np.float64)
+    d = centred.shape[1]
+    leading = scipy.linalg.eigh(centred.T @ centred, subset_by_index=(max(0, d - DIRECTIONS), d - 1))[1]
+    for along in (centred @ leading).T:
+        yield along > np.median(along)
 
 
 def part_in_features(
@@ -361,6 +409,14 @@ def part_in_features(
             if (apart := separation(inner)) >= max(chosen.separation, config.evident_separation):
                 chosen = Parting(apart, mode.suspicion, threshold, inner)
     return chosen
+
+
+def separation_in_features(
+    infected: InfectedEvidence, members: np.ndarray, upper: np.ndarray, config: DetectConfig
+) -> float:
+    """Return ``fisher_separation`` of a class's members, (m,), by the posterior of an upper mode, (m,)."""
+    features, scene = infected.features[members], infected.scene[members]
+    return fisher_separation(features, upper >= config.certainty, scene, config.minimum_mode_size)
 
 
 def part_again(values: np.ndarray, posterior: np.ndarray, config: DetectConfig) -> tuple[float, np.ndarray]:

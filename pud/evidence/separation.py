@@ -135,6 +135,37 @@ def shrunk_covariance(features: np.ndarray) -> np.ndarray:
     return covariance * scale[:, None] * scale
 
 
+def whitened(features: np.ndarray) -> np.ndarray:
+    """Return features (n, d) about their mean, (n, r), in coordinates where their shrunk covariance is the identity."""
+    centred = features - features.mean(0, dtype=np.float64)
+    values, vectors = scipy.linalg.eigh(shrunk_covariance(centred))
+    extends = values > values[-1] * len(values) * np.finfo(np.float64).eps
+    return centred @ (vectors[:, extends] / np.sqrt(values[extends]))
+
+
+def two_populations(points: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the log odds (n,) that a point is of the second of two Gaussians of one covariance, to which ``second``,
+    bool (n,), leads.
+
+    By expectation maximisation. Of points (n, d) that are white, as ``whitened`` returns them, Fisher's direction is
+    the difference of the means, and along it two variances that are held to be equal remain.
+    """
+    odds = np.where(second, 1, -1) * scipy.special.logit(0.95)
+    for _ in range(STEPS):
+        posterior = scipy.special.expit(odds)
+        weights = np.stack([1 - posterior, posterior])
+        counts = weights.sum(1)
+        if counts.min() < 2:
+            break
+        along = points @ ((posterior - posterior.mean()) @ points)
+        low, high = means = weights @ along / counts
+        variance = (weights * (along - means[:, None]) ** 2).sum() / len(along) + np.finfo(np.float64).tiny
+        odds = (high - low) / variance * (along - (high + low) / 2) + np.log(counts[1] / counts[0])
+        if np.abs(scipy.special.expit(odds) - posterior).sum() < TOLERANCE:
+            break
+    return odds
+
+
 def fisher_direction(features: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """Return the direction (d,) that best tells a group, ``upper`` (bool, (n,)), from the rest of features (n, d)."""
     groups = features[~upper], features[upper]
