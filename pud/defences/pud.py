@@ -44,6 +44,7 @@ class PurifyConfig(BatchConfig):
     doublings: Annotated[
         tuple[int, ...], "How often a round goes on for twice as long, while that helps by images set aside."
     ] = (0, 3)
+    least_gain: Annotated[Share, "That such a time is worth: of the probability of the right label."] = 0.01
     set_aside: Annotated[Count, "Images, at most a tenth, by which that is known where a round may go on."] = 1000
     from_scratch: Annotated[
         tuple[bool, ...], "Begin a round with new weights, where those that were given are suspect themselves."
@@ -174,8 +175,8 @@ def purify(
     unlearned: bool (n,), the images whose given label is to be forgotten, none by default. Other accused ones are left
     out: to train on them would teach their trigger, to unlearn a right label that a triggered image is not what it is.
 
-    It goes on for twice as long, as often as ``config.doublings`` lets it and the last time helped beyond chance, and
-    keeps the better state: both by images set aside, of which as many are attacked as in a batch.
+    It goes on for twice as long, as often as ``config.doublings`` lets it and the last time was worth it and no chance,
+    and keeps the better state: both by images set aside, of which as many are attacked as in a batch.
     """
     done = state.rounds_done
     clean = np.flatnonzero(state.clean)
@@ -193,18 +194,18 @@ def purify(
     rejected = np.flatnonzero(unlearned) if unlearned is not None else clean[:0]
     lesson = _Lesson(state, pictures, labels, clean, rejected, config, generator, device)
     lesson.give(epochs)
-    right = lesson.right_of(aside)
+    right = lesson.given_right(aside)
     for _ in range(doublings if len(aside) else 0):
         before, models = right, [copy.deepcopy(model.state_dict()) for model in (state.student, state.teacher)]
         epochs *= 2
-        say(f"purify: {100 * right.mean():.1f} % of {len(aside)} images set aside are right: go on for {epochs} epochs")
+        say(f"purify: {len(aside)} images set aside get their label at {right.mean():.3f}: go on for {epochs} epochs")
         lesson.give(epochs)
-        right = lesson.right_of(aside)
+        right = lesson.given_right(aside)
         gain = right.mean() - before.mean()
         if gain < 0:
             for model, weights in zip((state.student, state.teacher), models, strict=True):
                 model.load_state_dict(weights)
-        if gain <= STANDARD_ERRORS * (right - before).std() / math.sqrt(len(aside)):
+        if gain <= max(config.least_gain, STANDARD_ERRORS * (right - before).std() / math.sqrt(len(aside))):
             break
     state.rounds_done += 1
 
@@ -269,8 +270,8 @@ class _Lesson:
                 steps[count](*map(own, parts))
         state.student.eval()
 
-    def right_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return for which images the student is right, float64 (m,) of 0 and 1, the first of which are attacked."""
+    def given_right(self, rows: np.ndarray) -> np.ndarray:
+        """Return the probability, float64 (m,), that the student gives images' right labels; the first are attacked."""
         config, done, right = self.config, self.state.rounds_done, np.zeros(len(rows))
         attack = PGDConfig(of_round(config.epsilon, done), config.steps, config.step_size)
         model, random = fold_batchnorm(self.state.student), RandomStream(self.generator, self.device)
@@ -281,7 +282,7 @@ class _Lesson:
             with autocast(self.device):
                 x[:count] = pgd(model, x[:count], y[:count], attack, generator=random.at(index))
             with torch.no_grad():
-                right[part] = (model(x).argmax(1) == y).cpu().numpy()
+                right[part] = model(x).float().softmax(1).gather(1, y[:, None])[:, 0].cpu().numpy()
         gathered(right, device=self.device)
         return right
 
