@@ -16,10 +16,11 @@ was filled by held-out predictions as well, these alone count; else beside the h
 oppose.
 
 Of the hypotheses that accuse most of the images known to be mislabelled, the one whose scores fall apart most (Ashman's
-D) counts. A class is a *target* when it was filled, or when its two modes are two populations in the infected model's
-features and the upper one is neither merely hard images nor covers; where they are no two populations, the upper mode
-is parted again. The verdict is the posterior of the upper mode. A class that the model has a short way to is a target
-even if no image is accused (``pud/detectors/shortcuts.py``).
+D) counts. Its upper mode is where poison begins: what lies in the infected model's features with it, as one of two
+populations, is accused, and of the rest what falls apart again, for poison from several classes is several populations.
+A class is a *target* when it was filled, or when it holds two populations and the accused are neither merely hard
+images nor covers. The verdict is the posterior of the accused population. A class that the model has a short way to is
+a target even if no image is accused (``pud/detectors/shortcuts.py``).
 """
 
 import math
