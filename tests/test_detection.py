@@ -12,6 +12,7 @@ from pud.detectors.pud import (
     DetectConfig,
     coverage,
     detect,
+    in_these_data,
     is_opposed,
     mislabelled_share,
     part_again,
@@ -154,6 +155,18 @@ def test_white_features_have_the_identity_for_a_covariance_and_one_that_does_not
     white = whitened(features)
     np.testing.assert_allclose(np.sort(np.linalg.eigvalsh(white.T @ white / 5000)), [0, 1, 1, 1], atol=0.05)
     np.testing.assert_allclose(white.mean(0), 0, atol=1e-9)
+
+
+def test_what_counts_as_two_populations_is_less_where_the_classes_of_the_data_fall_apart_less() -> None:
+    usual, classes = CONFIG.usual_separation, CONFIG.usual_classes
+
+    def least(*furthest: float) -> float:
+        return in_these_data(CONFIG, np.array(furthest)).separation / CONFIG.separation
+
+    assert least(*[usual] * 7) == 1
+    assert least(*[usual / 2] * classes, 30.0) == pytest.approx(0.5**0.5)
+    assert least(*[usual / 2] * 2) == pytest.approx(0.5 ** (2 / (2 + classes)))
+    assert least() == least(0.0) == least(14.0, 15.0) == 1  # nothing is known of honest classes here
 
 
 def test_a_population_that_vanishes_leaves_the_start() -> None:
@@ -460,6 +473,22 @@ def filled(poison: int, seed: int, *, fragile: bool) -> InfectedEvidence:
         noise_survival=turned,
         mix_survival=turned,
     )
+
+
+def test_in_a_filled_class_marks_that_features_do_not_show_are_accused_too() -> None:
+    evidence = filled(150, 0, fragile=True)
+    marked = is_poisoned(evidence.labels, 150)
+    far = marked & (np.arange(len(marked)) % 3 > 0)
+    features = np.random.default_rng(0).normal(size=evidence.features.shape) + 3 * far[:, None]
+    survival = np.random.default_rng(1).uniform(size=len(far)).astype(np.float32)  # which leads nowhere
+    score = evidence.trigger_score + 200 * np.where(marked, 1, -1).astype(np.float32)
+    evidence = dataclasses.replace(evidence, features=features, noise_survival=survival, mix_survival=survival)
+    detection = detect(dataclasses.replace(evidence, trigger_score=score), None, CONFIG)
+    accused = detection.verdict == POISONED
+    assert detection.separation[TARGET] > CONFIG.separation  # features part two thirds of the poison from the rest
+    assert accused[marked].mean() > 0.98
+    assert accused[~marked].mean() < 0.01
+    assert (detection.suspicion[accused] > 0).all()
 
 
 def test_poison_of_several_populations_is_accused_and_no_other() -> None:

@@ -25,16 +25,16 @@ a target even if no image is accused (``pud/detectors/shortcuts.py``).
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import scipy  # its parts are imported where they are first used
 from threadpoolctl import threadpool_limits
 
-from pud.base.config import Count, Part, Range, Share
+from pud.base.config import Count, Part, Positive, Range, Share
 from pud.base.progress import track
 from pud.detectors.confidence import of_first_runs
 from pud.detectors.contract import CLEAN, NOTHING_KNOWN, POISONED, UNSURE, Detection, Detector
@@ -56,6 +56,8 @@ DIRECTIONS = 8  # of a class's features, along which more poison is looked for
 SLOPE = 4.0  # of the confidence in a target, by its separation: hard clean images reach 4.5, poison lies above 6.4
 
 
+T = TypeVar("T")
+U = TypeVar("U")
 Certainty = Annotated[float, Range(0.5, 1, "from 0.5 to 1")]
 
 
@@ -72,6 +74,8 @@ class DetectConfig(ShortcutConfig):
     central_fraction: Annotated[Part, "The same where no cue leads to them and the central ones serve."] = 0.3
     refinements: Annotated[int, "How often these are chosen anew."] = 3
     separation: Annotated[float, "Ashman's D of features from which two modes are two populations."] = TWO_POPULATIONS
+    usual_separation: Annotated[Positive, "Of honest classes where that holds; elsewhere in proportion."] = 4.75
+    usual_classes: Annotated[Count, "How many classes of the data this counts for."] = 10
     minimum_mode_size: Annotated[Count, "Images that each of them must have."] = 10
     certainty: Annotated[Certainty, "Posterior from which a verdict is clean or poisoned."] = 0.9
     variation: Annotated[float, "With the two below: under all three, an outlying mode holds hard images only."] = 0.68
@@ -181,6 +185,29 @@ class Parting:
         threshold, upper = posterior_of_ratios(ratios)
         return cls(two_modes(ratios)[0], ratios, threshold, upper)
 
+    def or_by(self, other: "Parting") -> "Parting":
+        """Return the parting whose upper mode holds what this one's holds, of which the suspicion is log odds, or the
+        other's."""
+        certain = 1 - np.finfo(np.float64).eps
+        odds = np.where(other.upper > self.upper, scipy.special.logit(np.minimum(other.upper, certain)), self.suspicion)
+        return Parting(self.separation, odds, 0.0, np.maximum(self.upper, other.upper))
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """What may be poison in the class of these members, int (m,).
+
+    of_features, of_marks: partings of them, by what the infected model's features say and, of a class that was filled,
+    by what tells the marks of images of other classes. by_marks: features then count only where they hold two
+    populations. furthest: Ashman's D of the populations of features that any of these leads to.
+    """
+
+    members: np.ndarray
+    of_features: list[Parting]
+    of_marks: list[Parting]
+    by_marks: bool
+    furthest: float
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -206,10 +233,15 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
     certain[list(unjudged)] = NOTHING_KNOWN
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels) if label not in unjudged]
 
-    def examined(members: np.ndarray) -> Finding:
-        return examine(infected, current, cues[members], members, config)
+    def asked(members: np.ndarray) -> Hypotheses:
+        return hypotheses(infected, current, cues[members], members, config)
 
-    for members, found in without_covers(infected, zip(groups, each_on_a_core(examined, groups), strict=True), config):
+    def examined(found: Hypotheses) -> Finding:
+        return examine(infected, found, config)
+
+    told = list(track(each_on_a_core(asked, groups), "detect", total=len(groups)))
+    config = in_these_data(config, np.array([found.furthest for found in told]))
+    for members, found in without_covers(infected, zip(groups, each_on_a_core(examined, told), strict=True), config):
         label, parting = int(labels[members[0]]), found.parting
         separation[label] = parting.separation
         certain[label] = target_confidence(separation[label], found.target, found.filled, config)
@@ -237,15 +269,15 @@ def detect(infected: InfectedEvidence, current: PurifiedEvidence | None, config:
     )
 
 
-def each_on_a_core(function: Callable[[np.ndarray], Finding], groups: list[np.ndarray]) -> Iterator[Finding]:
-    """Yield a function of every group, several at a time: the matrices are too small to share one among the cores.
+def each_on_a_core(function: Callable[[T], U], items: Sequence[T]) -> Iterator[U]:
+    """Yield a function of every item, several at a time: the matrices are too small to share one among the cores.
 
     What they import is imported before: of threads that import one package at once, one may find it half made.
     """
     import sklearn.cluster  # noqa: F401 - and with it sklearn.metrics and the parts of scipy
 
     with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        yield from track(pool.map(function, groups), "detect", total=len(groups))
+        yield from pool.map(function, items)
 
 
 def without_covers(
@@ -280,32 +312,53 @@ def without_covers(
     ]
 
 
-def examine(
+def hypotheses(
     infected: InfectedEvidence,
     current: PurifiedEvidence | None,
     cues: Cues,
     members: np.ndarray,
     config: DetectConfig,
-) -> Finding:
-    """Return what is found in the class of these members (m,), of which the cues are."""
+) -> Hypotheses:
+    """Return those about the class of these members (m,), of which the cues are."""
     label = infected.labels[members[0]]
     by_heldout, by_purified = bool(infected.scored[label]), current is not None and bool(current.scored[label])
     if current is not None and by_purified and not by_heldout:
         by_purified = is_filled_with_believed(infected, current, members, config)
-    filled = by_heldout or by_purified
-    modes = []
+    of_features, of_marks = list[Parting](), list[Parting]()
     if current is not None and by_purified:  # its discriminator learned from far more mislabelled images than the first
         score = current.trigger_score[members]
-        modes += [Parting.of(score + weight * cues.odds) for weight in config.doubt_weights]
+        of_marks = [Parting.of(score + weight * cues.odds) for weight in config.doubt_weights]
+    elif by_heldout:
+        doubt = 0 if current is None else cues.doubt  # the infected model was taught not to doubt
+        of_marks = [Parting.of_ratios(infected.trigger_score[members] + doubt)]
     if not (by_purified and by_heldout):
         found = que_hypotheses(infected, members, cues, config)
-        modes += [Parting.of(values) for values in found if not (by_purified and is_opposed(values, cues.odds))]
-    if by_heldout and not by_purified:
-        doubt = 0 if current is None else cues.doubt  # the infected model was taught not to doubt
-        apart = [separation_in_features(infected, members, mode.upper, config) for mode in modes]
-        modes = [mode for mode, far in zip(modes, apart, strict=True) if far >= config.separation]
-        modes.append(Parting.of_ratios(infected.trigger_score[members] + doubt))
-    parting = part(infected, members, modes, filled, config)
+        of_features = [Parting.of(values) for values in found if not (by_purified and is_opposed(values, cues.odds))]
+    starts = [mode.upper >= config.certainty for mode in of_features + of_marks]
+    furthest = populations(infected, members, starts, config).separation
+    return Hypotheses(members, of_features, of_marks, by_heldout and not by_purified, furthest)
+
+
+def in_these_data(config: DetectConfig, furthest: np.ndarray) -> DetectConfig:
+    """Return the settings with the separation that counts where the classes' populations lie so far apart, (k,).
+
+    Features of one network fall apart further than those of another; in most classes nothing but content parts them.
+    """
+    honest = furthest[(furthest > 0) & (furthest < config.separation)]
+    if not len(honest):
+        return config
+    share = len(honest) / (len(honest) + config.usual_classes)
+    return replace(config, separation=config.separation * float(np.median(honest) / config.usual_separation) ** share)
+
+
+def examine(infected: InfectedEvidence, found: Hypotheses, config: DetectConfig) -> Finding:
+    """Return what is found in a class, by the hypotheses about it."""
+    members, filled, modes = found.members, bool(found.of_marks), found.of_features
+    if found.by_marks:
+        modes = [
+            mode for mode in modes if separation_in_features(infected, members, mode.upper, config) >= config.separation
+        ]
+    parting = part(infected, members, found.of_marks + modes, filled, config)
     accused = parting.upper >= config.certainty
     # an outlying mode that shows what its class shows and of which the model is unsure holds hard images only
     strange = filled or mislabelled_share(infected, members, accused) >= config.least_mislabelled
@@ -337,8 +390,9 @@ def part(
 ) -> Parting:
     """Part a class in two as the best of the hypotheses does, each a parting of its members.
 
-    Its upper mode is where a population of the infected model's features begins. In a class that was not filled the
-    separation is that of features.
+    Its upper mode is where a population of the infected model's features begins. In a class that was filled the mode
+    itself counts beside it, for marks may be known where features tell nothing; in others the separation is that of
+    features.
     """
 
     def rank(mode: Parting) -> tuple[bool, float]:
@@ -348,9 +402,10 @@ def part(
     if not filled:
         best = part_in_features(infected, members, best, modes, config)
     found = populations(infected, members, [best.upper >= config.certainty], config)
-    if found.separation >= config.separation and rank(found)[0] >= rank(best)[0]:
-        return joined_by_others(infected, members, found, config)
-    return best if filled or best.separation > found.separation else found
+    if found.separation < config.separation:
+        return best if filled or best.separation > found.separation else found
+    joined = joined_by_others(infected, members, found, config)
+    return joined.or_by(best) if filled else joined
 
 
 def populations(
