@@ -505,6 +505,16 @@ def test_poison_of_several_populations_is_accused_and_no_other() -> None:
     assert (detection.suspicion[kind >= 0] > 0).all()
 
 
+def test_a_class_of_poison_alone_is_accused_whole() -> None:
+    evidence = filled(300, 0, fragile=True)
+    target = evidence.labels == TARGET
+    score = np.where(target, np.arange(len(target)) % 2 + 30, 0).astype(np.float32)
+    features = evidence.features + 20 * (target & (np.arange(len(target)) % 2 > 0))[:, None]
+    detection = detect(dataclasses.replace(evidence, features=features, trigger_score=score), None, CONFIG)
+    assert detection.target_labels == [TARGET]
+    np.testing.assert_array_equal(detection.verdict == POISONED, target)
+
+
 @pytest.mark.parametrize("poison", [100, 150, 250])
 def test_a_fragile_trigger_is_found_by_what_its_images_show(poison: int) -> None:
     """Survival is turned round, as by WaNet or an attacker who knows it; the trigger score says which way is right."""

@@ -432,10 +432,12 @@ def joined_by_others(infected: InfectedEvidence, members: np.ndarray, first: Par
     odds, upper = first.suspicion.copy(), first.upper.copy()
     for _ in range(infected.logits.shape[1]):
         rest = np.flatnonzero(upper < config.certainty)
+        if len(rest) < 2 * config.minimum_mode_size:
+            break
         found = populations(infected, members[rest], halves(infected.features[members[rest]]), config)
         if found.separation < config.separation:
             break
-        side = found.suspicion > 0
+        side = found.upper >= config.certainty
         nearer = found.suspicion if odds[rest][side].mean() > odds[rest][~side].mean() else -found.suspicion
         odds[rest], upper[rest] = nearer, scipy.special.expit(nearer)
     return Parting(first.separation, odds, 0.0, upper)
