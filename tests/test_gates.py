@@ -39,6 +39,11 @@ def report_with(**repaired: Any) -> dict[str, Any]:
     return {**REPORT, "purified": {key: value for key, value in (REPAIRED | repaired).items() if value is not None}}
 
 
+def test_a_verdict_says_which_targets_have_no_accused_image(tmp_path: Path) -> None:
+    said = SAID | {"target_labels": [3, 5], "shortcuts": [5]}
+    assert save_verdict(tmp_path, said, {})["shortcuts"] == [5]
+
+
 def test_a_repair_that_costs_little_meets_the_gates_that_there_are_by_default() -> None:
     assert failures(VERDICT, REPORT, GateConfig()) == []
 

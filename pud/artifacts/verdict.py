@@ -34,6 +34,7 @@ def save_verdict(folder: Path, said: dict[str, Any], about: dict[str, Any]) -> d
         "exit_code": EXIT_CODES[said["verdict_code"]],
         "classes": names,
         "target_classes": [names[label] for label in said["target_labels"]],
+        "shortcuts": said.get("shortcuts", []),  # of them those of which no image is accused
         "accused_images": said["counts"].get("poisoned", 0),
         "images": sum(said["counts"].values()),
         **({"hint": said["hint"]} if "hint" in said else {}),
