@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, CLEAN, POISONED, Detection
@@ -157,16 +158,21 @@ def test_white_features_have_the_identity_for_a_covariance_and_one_that_does_not
     np.testing.assert_allclose(white.mean(0), 0, atol=1e-9)
 
 
-def test_what_counts_as_two_populations_is_less_where_the_classes_of_the_data_fall_apart_less() -> None:
-    usual, classes = CONFIG.usual_separation, CONFIG.usual_classes
+def test_what_counts_as_two_populations_is_beyond_what_the_classes_of_the_data_give_by_chance() -> None:
+    (median, deviation), chance = CONFIG.usual_separation, CONFIG.separation_chance
 
-    def least(*furthest: float) -> float:
-        return in_these_data(CONFIG, np.array(furthest)).separation / CONFIG.separation
+    def least(furthest: np.ndarray) -> float:
+        return in_these_data(CONFIG, furthest).separation
 
-    assert least(*[usual] * 7) == 1
-    assert least(*[usual / 2] * classes, 30.0) == pytest.approx(0.5**0.5)
-    assert least(*[usual / 2] * 2) == pytest.approx(0.5 ** (2 / (2 + classes)))
-    assert least() == least(0.0) == least(14.0, 15.0) == 1  # nothing is known of honest classes here
+    honest = np.exp(deviation * np.random.default_rng(0).normal(size=400))
+    expected = np.exp(deviation * norm.isf(chance / 400))
+    assert least(median * honest) / median == pytest.approx(expected, rel=0.05)
+    assert least(median / 2 * honest) / (median / 2) == pytest.approx(expected, rel=0.05)
+    assert least(median / 2 * honest**2) / (median / 2) == pytest.approx(expected**2, rel=0.1)  # where they differ more
+    assert least(np.full(10, median / 2)) < least(np.full(2, median / 2)) < least(np.full(2, median))
+    assert least(np.append(np.full(9, median), 9)) == pytest.approx(least(np.full(10, median)), rel=0.01)
+    for none_is_honest in ([], [0.0], [14.0, 15.0]):
+        assert least(np.array(none_is_honest)) == CONFIG.separation
 
 
 def test_a_population_that_vanishes_leaves_the_start() -> None:
@@ -778,8 +784,9 @@ def test_before_a_round_only_the_accused_of_classes_that_fall_apart_may_be_unlea
 ) -> None:
     evidence = filled(150, 0, fragile=True)
     current = after_a_round(evidence) if purified else None
-    for least, apart in ((20.0, False), (0.0, True)):
-        detection = detect(evidence, current, dataclasses.replace(CONFIG, separation=least))
+    for least, apart in ((20.0, False), (0.1, True)):
+        fixed = dataclasses.replace(CONFIG, usual_separation=(least, 1e-6), usual_classes=10**9)
+        detection = detect(evidence, current, fixed)
         accused = detection.verdict == POISONED
         assert accused.any()
         assert (detection.separation[TARGET] >= least) == apart

@@ -40,6 +40,7 @@ from pud.detectors.confidence import of_first_runs
 from pud.detectors.contract import CLEAN, NOTHING_KNOWN, POISONED, UNSURE, Detection, Detector
 from pud.detectors.que import ClassFeatures, refined_que_scores
 from pud.detectors.shortcuts import ShortcutConfig, shortcuts
+from pud.evidence.chances import usual
 from pud.evidence.contract import InfectedEvidence, PurifiedEvidence
 from pud.evidence.disagreement import contradictions, knowledge, label_doubt, mislabelling_odds
 from pud.evidence.separation import (
@@ -74,8 +75,11 @@ class DetectConfig(ShortcutConfig):
     central_fraction: Annotated[Part, "The same where no cue leads to them and the central ones serve."] = 0.3
     refinements: Annotated[int, "How often these are chosen anew."] = 3
     separation: Annotated[float, "Ashman's D of features from which two modes are two populations."] = TWO_POPULATIONS
-    usual_separation: Annotated[Positive, "Of honest classes where that holds; elsewhere in proportion."] = 4.75
-    usual_classes: Annotated[Count, "How many classes of the data this counts for."] = 10
+    usual_separation: Annotated[
+        tuple[Positive, Positive], "Of an honest class: the median, and the deviation of the logarithm."
+    ] = (4.75, 0.09)
+    usual_classes: Annotated[Count, "How many classes of the data that counts for."] = 10
+    separation_chance: Annotated[Part, "That an honest class of the data is thought to hold two populations."] = 0.05
     minimum_mode_size: Annotated[Count, "Images that each of them must have."] = 10
     certainty: Annotated[Certainty, "Posterior from which a verdict is clean or poisoned."] = 0.9
     variation: Annotated[float, "With the two below: under all three, an outlying mode holds hard images only."] = 0.68
@@ -342,13 +346,18 @@ def hypotheses(
 def in_these_data(config: DetectConfig, furthest: np.ndarray) -> DetectConfig:
     """Return the settings with the separation that counts where the classes' populations lie so far apart, (k,).
 
-    Features of one network fall apart further than those of another; in most classes nothing but content parts them.
+    Features of one network, and pictures of one kind, fall apart further than others; in most classes nothing but
+    content parts them. So what is beyond chance is told by these classes, together with what honest ones gave.
     """
-    honest = furthest[(furthest > 0) & (furthest < config.separation)]
+    honest = np.log(furthest[(furthest > 0) & (furthest < config.separation)])
     if not len(honest):
         return config
-    share = len(honest) / (len(honest) + config.usual_classes)
-    return replace(config, separation=config.separation * float(np.median(honest) / config.usual_separation) ** share)
+    (median, deviation), share = config.usual_separation, len(honest) / (len(honest) + config.usual_classes)
+    middle, found = usual(honest)
+    centre = (1 - share) * np.log(median) + share * middle
+    variance = (1 - share) * deviation**2 + share * found
+    beyond = scipy.stats.norm.isf(config.separation_chance / len(furthest)) * np.sqrt(variance)
+    return replace(config, separation=float(np.exp(centre + beyond)))
 
 
 def examine(infected: InfectedEvidence, found: Hypotheses, config: DetectConfig) -> Finding:
