@@ -7,7 +7,7 @@ import numpy as np
 import scipy
 
 VISIBLY_APART = 2.0  # Ashman's D from which two modes are (Ashman, Bird and Zepf 1994)
-TWO_POPULATIONS = 6.0  # Ashman's D in features: populations of clean classes reach 5.3 (docs/decisions.md)
+TWO_POPULATIONS = 6.0  # Ashman's D in features: those of clean classes reach 5.6 (docs/decisions.md)
 STARTS, STEPS, TOLERANCE, LEAST_VARIANCE = 3, 100, 1e-3, 1e-6  # of a mixture; the last three as scikit-learn has them
 LLOYD_STEPS, LLOYD_TOLERANCE = 300, 1e-4  # of the k-means that it starts from, in variances; scikit-learn's too
 
