@@ -11,13 +11,16 @@ from pud.detectors.contract import BACKDOOR, CANNOT_BE_JUDGED, CLEAN, POISONED, 
 from pud.detectors.pud import (
     Cues,
     DetectConfig,
+    Parting,
     coverage,
     detect,
     in_these_data,
     is_opposed,
     mislabelled_share,
+    part,
     part_again,
     perturbation_consistency,
+    populations,
     prediction_change,
     que_hypotheses,
     shown_variation,
@@ -173,6 +176,26 @@ def test_what_counts_as_two_populations_is_beyond_what_the_classes_of_the_data_g
     assert least(np.append(np.full(9, median), 9)) == pytest.approx(least(np.full(10, median)), rel=0.01)
     for none_is_honest in ([], [0.0], [14.0, 15.0]):
         assert least(np.array(none_is_honest)) == CONFIG.separation
+
+
+def test_the_population_counts_that_lies_furthest_whichever_hypothesis_leads_to_it() -> None:
+    evidence = synthetic(120, 0)
+    members, random = np.flatnonzero(evidence.labels == TARGET), np.random.default_rng(0)
+    poisoned = is_poisoned(evidence.labels, 120)[members]
+
+    def mode(separation: float, upper: np.ndarray) -> Parting:
+        return Parting(separation, upper.astype(float), 0.5, upper.astype(float))
+
+    clear, vague = (
+        mode(9.0, random.random(len(members)) < 0.2),
+        mode(3.0, poisoned & (random.random(len(members)) < 0.7)),
+    )
+    found = part(evidence, members, [clear, vague], filled=False, config=CONFIG)
+    np.testing.assert_array_equal(found.upper >= CONFIG.certainty, poisoned)
+    either_side = [(poisoned, True), (~poisoned, False)]
+    for (first, accused), (second, _) in (either_side, either_side[::-1]):
+        found = populations(evidence, members, [first, second], CONFIG)
+        assert ((found.upper >= CONFIG.certainty) == poisoned).all() == accused
 
 
 def test_a_population_that_vanishes_leaves_the_start() -> None:
@@ -664,12 +687,20 @@ def test_hard_images_are_not_poison_unless_they_lie_too_far_off_for_that(nearer:
 
 
 @pytest.mark.parametrize(
-    ("leads_to", "strange", "found"), [(TARGET, 0, [TARGET]), (0, 0, [TARGET, 3]), (TARGET, 20, [TARGET, 3])]
+    ("leads_to", "seen", "strange", "found"),
+    [
+        (TARGET, 1.0, 0, [TARGET]),
+        (TARGET, 0.6, 0, [TARGET]),
+        (TARGET, 0.3, 0, [TARGET, 3]),
+        (0, 1.0, 0, [TARGET, 3]),
+        (TARGET, 1.0, 20, [TARGET, 3]),
+    ],
 )
 def test_covers_that_lean_to_where_poison_of_their_kind_leads_make_no_target_of_their_class(
-    leads_to: int, strange: int, found: list[int]
+    leads_to: int, seen: float, strange: int, found: list[int]
 ) -> None:
-    """Marked images of class 3, some labelled as the target, some rightly; these may lean to the target or not.
+    """Marked images of class 3, some labelled as the target, some rightly; these may lean to the target or not, and
+    witnesses may see the target in most or in few.
 
     As poison may that was split between two targets, but some of that is strange to its class.
     """
@@ -679,7 +710,7 @@ def test_covers_that_lean_to_where_poison_of_their_kind_leads_make_no_target_of_
     features[covers] += 4 * np.sign(np.random.default_rng(1).normal(size=DIMENSIONS))
     survival = np.where(covers, 0.95, evidence.noise_survival)
     logits[covers, leads_to] += 5
-    heldout[covers] = np.eye(CLASSES)[leads_to]
+    heldout[covers] = np.eye(CLASSES)[np.where(np.arange(60) < seen * 60, leads_to, 2)]
     marked = dataclasses.replace(
         evidence, features=features, logits=logits, heldout=heldout, noise_survival=survival, mix_survival=survival
     )

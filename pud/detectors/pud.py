@@ -304,11 +304,12 @@ def without_covers(
         label = int(evidence.labels[members[0]])
         rows = accused[label]
         second = np.where(np.arange(classes) == label, -np.inf, evidence.logits[rows]).argmax(1)
-        leads_to = np.bincount(second[second == shown[rows]], minlength=classes)
+        leads_to, seen = (np.bincount(said, minlength=classes) for said in (second, shown[rows]))
         target = int(leads_to.argmax())
         poison = accused.get(target, rows[:0])
         beside = (shown[poison] == label).sum() >= len(poison) / (2 * (classes - 1))  # half of an even share
-        return bool(leads_to[target] >= max(1, config.certainty * len(rows)) and len(poison) and beside)
+        leans = leads_to[target] >= max(1, config.certainty * len(rows)) and seen.argmax() == target
+        return bool(leans and len(poison) and beside)
 
     return [
         (members, replace(found, target=found.target and (found.strange or not holds_covers(members))))
@@ -407,10 +408,13 @@ def part(
     def rank(mode: Parting) -> tuple[bool, float]:
         return coverage(infected, members, mode.upper >= config.certainty) >= config.coverage, mode.separation
 
-    best = max(modes, key=rank)
-    if not filled:
+    best, starts = max(modes, key=rank), modes
+    if filled:
+        starts = [best]
+    else:
         best = part_in_features(infected, members, best, modes, config)
-    found = populations(infected, members, [best.upper >= config.certainty], config)
+        starts = [best, *sorted(modes, key=lambda mode: -mode.separation)]
+    found = populations(infected, members, [mode.upper >= config.certainty for mode in starts], config)
     if found.separation < config.separation:
         return best if filled or best.separation > found.separation else found
     joined = joined_by_others(infected, members, found, config)
@@ -421,14 +425,14 @@ def populations(
     infected: InfectedEvidence, members: np.ndarray, starts: Iterable[np.ndarray], config: DetectConfig
 ) -> Parting:
     """Return members (m,) parted in the two populations of features that lie furthest apart, of those that are found
-    from starts for the upper one, bool (m,) each."""
+    from starts for the upper one, bool (m,) each; of two that lead to the same from either side, by the first."""
     points = whitened(infected.features[members])
     found = []
     for start in starts:
         odds = two_populations(points, start)
         upper = scipy.special.expit(odds)
         found.append(Parting(separation_in_features(infected, members, upper, config), odds, 0.0, upper))
-    return max(found, key=lambda parting: parting.separation)
+    return max(found, key=lambda parting: round(parting.separation, 1))
 
 
 def joined_by_others(infected: InfectedEvidence, members: np.ndarray, first: Parting, config: DetectConfig) -> Parting:
