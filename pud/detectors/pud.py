@@ -415,8 +415,8 @@ def part(
         best = part_in_features(infected, members, best, modes, config)
         starts = [best, *sorted(modes, key=lambda mode: -mode.separation)]
     found = populations(infected, members, [mode.upper >= config.certainty for mode in starts], config)
-    if found.separation < config.separation:
-        return best if filled or best.separation > found.separation else found
+    if found.separation < config.separation:  # an honest class is ranked by its hypothesis, not by what parts it most
+        return best if filled else replace(best, separation=max(best.separation, found.separation))
     joined = joined_by_others(infected, members, found, config)
     return joined.or_by(best) if filled else joined
 
