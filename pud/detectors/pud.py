@@ -413,7 +413,8 @@ def part(
         starts = [best]
     else:
         best = part_in_features(infected, members, best, modes, config)
-        starts = [best, *sorted(modes, key=lambda mode: -mode.separation)]
+        others = (mode for mode in modes if mode.upper is not best.upper)
+        starts = [best, *sorted(others, key=lambda mode: -mode.separation)]
     found = populations(infected, members, [mode.upper >= config.certainty for mode in starts], config)
     if found.separation < config.separation:  # an honest class is ranked by its hypothesis, not by what parts it most
         return best if filled else replace(best, separation=max(best.separation, found.separation))
